@@ -1,0 +1,42 @@
+//! Carries readings from a gateway's field side to a Kinesis stream, across outages of days.
+//!
+//! ```text
+//! sources ──▶ ingest ──▶ buffer ◀── drain ──▶ kinesis      (read the modules in this order)
+//!  mqtt        route      memory,    lanes      PutRecords
+//!  serial      encode     SQLite     pacing     KPL aggregates
+//! ```
+//!
+//! Promises, in the order of their importance:
+//! 1. Nothing that was acknowledged is lost: a receipt means *confirmed by the destination* or *fsynced here*.
+//! 2. Nothing is hidden: `received = delivered + buffered + dropped + rejected`, per stream, at every moment.
+//! 3. Order is kept per lane, through retries, restarts and partial failures.
+//! 4. Everything is bounded in bytes; when a bound is reached, the wait travels back to the source.
+//! 5. It recovers without anyone.
+//! 6. It spares the card: while the link is good nothing is written.
+//!
+//! A module imports only from lower ranks:
+//!
+//! ```text
+//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units
+//! ```
+//!
+//! `buffer` does not know Kinesis, `kinesis` does not know SQLite. The types of rumqttc, rusqlite and the AWS SDK stay inside
+//! `sources/mqtt`, `buffer/store.rs` and `kinesis/client.rs`. Decisions are plain functions with time and randomness as arguments;
+//! tasks only wait and call them, and only `agent.rs` spawns them.
+
+pub mod agent;
+pub mod buffer;
+pub mod cli;
+pub mod clock;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod drain;
+pub mod ingest;
+pub mod kinesis;
+pub mod reading;
+pub mod record;
+pub mod sources;
+pub mod status;
+pub mod units;
+pub mod web;

@@ -1,0 +1,3 @@
+//! Command line → configuration → log → agent → exit code.
+
+fn main() {}

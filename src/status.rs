@@ -1,0 +1,378 @@
+//! What the agent knows of itself: the ledger of every reading, and the state of every part.
+//!
+//! Invariant: per stream, `received = delivered + buffered + dropped + rejected` at every moment. Each method moves readings from one
+//! column to another under one lock, so nobody ever sees a reading in two columns, or in none. Stages report whole batches, so the
+//! lock is taken a few times a batch, never per reading.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Serialize, ser::SerializeMap};
+
+use crate::reading::Timestamp;
+
+/// Shared by all stages of one agent; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Status(Arc<Mutex<State>>);
+
+/// Everything that is known, as one consistent picture.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// By stream name. Readings that no stream takes are under [`UNROUTED`].
+    pub streams: BTreeMap<String, StreamState>,
+    /// By source name.
+    pub sources: BTreeMap<String, SourceState>,
+    /// By destination name.
+    pub links: BTreeMap<String, LinkState>,
+    /// What the buffer holds, and where.
+    pub buffer: BufferState,
+    /// What is wrong now, by the part it is wrong with.
+    pub problems: BTreeMap<String, Problem>,
+    /// SIGTERM has arrived.
+    pub stopping: bool,
+}
+
+/// Not a stream's name: where readings are counted that no stream takes.
+pub const UNROUTED: &str = "";
+
+/// The state of one stream.
+#[derive(Clone, Debug, Default)]
+pub struct StreamState {
+    /// Where its readings are.
+    pub ledger: Ledger,
+    /// Bytes of its readings that wait, and the arrival of the first of them.
+    pub backlog_bytes: u64,
+    /// When the oldest of them arrived.
+    pub oldest: Option<Timestamp>,
+    /// The stream has left the configuration: what is buffered of it stays, and is dropped first.
+    pub orphaned: bool,
+    /// By lane number.
+    pub lanes: Vec<LaneState>,
+}
+
+/// The state of one lane.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LaneState {
+    /// Bytes a second that it may send now.
+    pub rate: u64,
+    /// Bytes that are on their way.
+    pub in_flight: u64,
+    /// Records that were sent again.
+    pub retries: u64,
+    /// Records that the service refused because of its throughput.
+    pub throttled: u64,
+}
+
+/// Where the readings of one stream are. All counts are readings, since the agent started; what it found in the buffer counts as
+/// received.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Ledger {
+    /// Taken from a source, or found in the buffer at the start.
+    pub received: u64,
+    /// Confirmed by the destination.
+    pub delivered: u64,
+    /// Waiting, in memory or on disk.
+    pub buffered: u64,
+    /// Given up, by reason.
+    pub dropped: Reasons,
+    /// Never taken, by reason.
+    pub rejected: Reasons,
+    /// Sent again after an answer was lost: the stream may have them twice, with the same name.
+    pub duplicated: u64,
+}
+
+impl Ledger {
+    /// Whether every reading is in exactly one column.
+    pub fn balances(&self) -> bool {
+        self.received == self.delivered + self.buffered + self.dropped.total() + self.rejected.total()
+    }
+
+    /// Adds another ledger, column by column.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.delivered += other.delivered;
+        self.buffered += other.buffered;
+        self.duplicated += other.duplicated;
+        other.dropped.iter().for_each(|(why, n)| self.dropped.add(why, n));
+        other.rejected.iter().for_each(|(why, n)| self.rejected.add(why, n));
+    }
+}
+
+/// Why a reading did not reach its destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The buffer was full, and the oldest gave way.
+    Overflow,
+    /// QoS 0 has no way to hold the sender, and the buffer was full.
+    NoRoom,
+    /// The bytes on disk are not those that were written.
+    Corrupt,
+    /// Over 1,000 KiB when encoded.
+    TooLarge,
+    /// No stream takes it.
+    Unrouted,
+}
+
+impl Reason {
+    /// As it stands in the status and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::NoRoom => "no_room",
+            Self::Corrupt => "corrupt",
+            Self::TooLarge => "too_large",
+            Self::Unrouted => "unrouted",
+        }
+    }
+}
+
+/// Counts by reason; reasons that never happened are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasons(BTreeMap<Reason, u64>);
+
+impl Reasons {
+    /// Over all reasons.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// In a stable order.
+    pub fn iter(&self) -> impl Iterator<Item = (Reason, u64)> {
+        self.0.iter().map(|(why, n)| (*why, *n))
+    }
+
+    /// How many for this reason.
+    pub fn get(&self, why: Reason) -> u64 {
+        self.0.get(&why).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, why: Reason, n: u64) {
+        *self.0.entry(why).or_default() += n;
+    }
+}
+
+impl Serialize for Reasons {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(Some(self.0.len()))?;
+        for (why, n) in self.iter() {
+            map.serialize_entry(why.name(), &n)?;
+        }
+        map.end()
+    }
+}
+
+/// The state of one source.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SourceState {
+    /// `connecting`, `connected`, `waiting` (for room), `stopped`.
+    pub state: &'static str,
+    /// Readings that it delivered, repeated ones left out.
+    pub received: u64,
+    /// Publishes that the broker repeated and that we recognised.
+    pub repeated: u64,
+    /// Frames or packets that were no reading.
+    pub invalid: u64,
+    /// When the last reading arrived.
+    pub last_ts: Option<Timestamp>,
+    /// Why it is not connected.
+    pub error: Option<String>,
+}
+
+/// The state of the way to one destination.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct LinkState {
+    /// Whether the last request was answered.
+    pub up: bool,
+    /// Since when that is so.
+    pub since: Timestamp,
+    /// The URL that requests go to.
+    pub endpoint: String,
+    /// The address that it was last reached at.
+    pub address: Option<SocketAddr>,
+    /// Why it is not up.
+    pub error: Option<String>,
+    /// Body bytes sent, refused ones included.
+    pub uploaded: u64,
+    /// Record bytes that the service refused.
+    pub refused: u64,
+    /// Time that requests took, from sending to answer.
+    pub put: Durations,
+}
+
+/// What the buffer holds, and where.
+#[derive(Clone, Debug, Default)]
+pub struct BufferState {
+    /// Bytes on disk, all files together.
+    pub disk_used: u64,
+    /// The bound of that.
+    pub disk_max: u64,
+    /// Bytes of free space in the file system.
+    pub disk_free: u64,
+    /// Bytes written to the buffer's files since the start.
+    pub disk_written: u64,
+    /// Bytes of readings in memory.
+    pub memory: u64,
+    /// Time that commits took.
+    pub commit: Durations,
+}
+
+/// How long something took, as a histogram with fixed bounds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Durations {
+    /// How many.
+    pub count: u64,
+    /// Their sum in seconds.
+    pub sum: f64,
+    /// How many took at most [`DURATION_BOUNDS`] seconds, bound by bound, not cumulated; the last entry is for the rest.
+    pub buckets: [u64; DURATION_BOUNDS.len() + 1],
+}
+
+/// Upper bounds of the buckets of [`Durations`], in seconds: from a fast disk's commit to a slow link's put.
+pub const DURATION_BOUNDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+impl Durations {
+    /// Counts one that took `seconds`.
+    pub fn observe(&mut self, seconds: f64) {
+        let bucket = DURATION_BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(DURATION_BOUNDS.len());
+        self.buckets[bucket] += 1;
+        self.count += 1;
+        self.sum += seconds;
+    }
+}
+
+/// Something that a person should know of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Since when.
+    pub since: Timestamp,
+    /// What is wrong, with what.
+    pub what: String,
+    /// What to do about it.
+    #[serde(rename = "do")]
+    pub remedy: String,
+}
+
+impl Status {
+    /// Reads or changes everything under one lock. Not for long work.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // A stage that panics stops the agent; until then the counts of the others are still worth having.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is known of one source.
+    pub fn source(&self, name: &str, change: impl FnOnce(&mut SourceState)) {
+        change(self.lock().sources.entry(name.to_owned()).or_default());
+    }
+
+    /// Changes what is known of the way to one destination.
+    pub fn link(&self, name: &str, change: impl FnOnce(&mut LinkState)) {
+        change(self.lock().links.entry(name.to_owned()).or_default());
+    }
+
+    /// Says what is wrong with `part`; `true` when that is news.
+    pub fn problem(&self, part: &str, now: Timestamp, what: String, remedy: &str) -> bool {
+        let mut state = self.lock();
+        let problem = state.problems.entry(part.to_owned()).or_insert_with(|| Problem {
+            since: now,
+            what: String::new(),
+            remedy: String::new(),
+        });
+        let news = problem.what != what;
+        problem.what = what;
+        remedy.clone_into(&mut problem.remedy);
+        news
+    }
+
+    /// `part` is well again; `true` when it was not before.
+    pub fn solved(&self, part: &str) -> bool {
+        self.lock().problems.remove(part).is_some()
+    }
+
+    /// `n` readings of `stream` were taken, and wait.
+    pub fn received(&self, stream: &str, n: u64) {
+        let mut state = self.lock();
+        let ledger = state.ledger(stream);
+        ledger.received += n;
+        ledger.buffered += n;
+    }
+
+    /// `n` readings of `stream` that waited were confirmed by the destination.
+    pub fn delivered(&self, stream: &str, n: u64) {
+        let mut state = self.lock();
+        let ledger = state.ledger(stream);
+        ledger.buffered -= n;
+        ledger.delivered += n;
+    }
+
+    /// `n` readings of `stream` that waited were given up.
+    pub fn dropped(&self, stream: &str, why: Reason, n: u64) {
+        let mut state = self.lock();
+        let ledger = state.ledger(stream);
+        ledger.buffered -= n;
+        ledger.dropped.add(why, n);
+    }
+
+    /// `n` readings of `stream` arrived and were given up before they could wait.
+    pub fn dropped_at_the_door(&self, stream: &str, why: Reason, n: u64) {
+        let mut state = self.lock();
+        let ledger = state.ledger(stream);
+        ledger.received += n;
+        ledger.dropped.add(why, n);
+    }
+
+    /// `n` readings of `stream` arrived and can't be carried.
+    pub fn rejected(&self, stream: &str, why: Reason, n: u64) {
+        let mut state = self.lock();
+        let ledger = state.ledger(stream);
+        ledger.received += n;
+        ledger.rejected.add(why, n);
+    }
+
+    /// `n` readings of `stream` were sent again after an answer was lost.
+    pub fn duplicated(&self, stream: &str, n: u64) {
+        self.lock().ledger(stream).duplicated += n;
+    }
+}
+
+impl State {
+    fn ledger(&mut self, stream: &str) -> &mut Ledger {
+        if !self.streams.contains_key(stream) {
+            self.streams.insert(stream.to_owned(), StreamState::default());
+        }
+        let ledger = self.streams.get_mut(stream).map(|stream| &mut stream.ledger);
+        ledger.expect("it was put in just now")
+    }
+
+    /// The sum over all streams, and the readings that no stream takes.
+    pub fn ledger_total(&self) -> Ledger {
+        let mut total = Ledger::default();
+        self.streams.values().for_each(|stream| total.add(&stream.ledger));
+        total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_is_in_exactly_one_column_whatever_happens_to_it() {
+        let status = Status::default();
+        status.received("readings", 10);
+        status.delivered("readings", 4);
+        status.dropped("readings", Reason::Overflow, 3);
+        status.rejected("readings", Reason::TooLarge, 1);
+        status.dropped_at_the_door("readings", Reason::NoRoom, 2);
+        status.rejected(UNROUTED, Reason::Unrouted, 5);
+
+        let total = status.lock().ledger_total();
+
+        assert!(total.balances());
+        assert_eq!((total.received, total.delivered, total.buffered), (18, 4, 3));
+        assert_eq!(total.dropped.get(Reason::Overflow), 3);
+        assert_eq!(total.rejected.get(Reason::Unrouted), 5);
+    }
+}

@@ -1,0 +1,127 @@
+//! Sizes and durations as people write them: `"64 MiB"`, `"250ms"`.
+//!
+//! A setting says its unit, so a bare number is refused: nobody should have to guess whether 30 are seconds.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteCount(pub u64);
+
+const BYTE_UNITS: [(&str, u64); 5] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("kB", 1000), ("B", 1)];
+
+impl ByteCount {
+    /// `n` times 1,024 bytes.
+    pub const fn kib(n: u64) -> Self {
+        Self(n << 10)
+    }
+
+    /// `n` times 1,024 KiB.
+    pub const fn mib(n: u64) -> Self {
+        Self(n << 20)
+    }
+
+    /// `n` times 1,024 MiB.
+    pub const fn gib(n: u64) -> Self {
+        Self(n << 30)
+    }
+
+    /// The same as a length in memory; more than the address space counts as all of it.
+    pub fn as_len(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for ByteCount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refused = || format!("{text:?} is not a size; write for example \"64 MiB\", \"512 KiB\" or \"100 B\"");
+        let (number, unit) = split_unit(text).ok_or_else(refused)?;
+        let (_, bytes) = BYTE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(refused)?;
+        number.parse::<u64>().ok().and_then(|n| n.checked_mul(*bytes)).map(Self).ok_or_else(refused)
+    }
+}
+
+impl fmt::Display for ByteCount {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (name, bytes) =
+            BYTE_UNITS.iter().find(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes)).unwrap_or(&("B", 1));
+        write!(f, "{} {name}", self.0 / bytes)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteCount {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for ByteCount {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Reads `"250ms"`, `"1s"`, `"5min"`, `"12h"`, `"30d"`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let refused = || format!("{text:?} is not a duration; write for example \"250ms\", \"10s\", \"5min\", \"12h\" or \"30d\"");
+    let (number, unit) = split_unit(text).ok_or_else(refused)?;
+    let (_, millis) = TIME_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(refused)?;
+    number.parse::<u64>().ok().and_then(|n| n.checked_mul(*millis)).map(Duration::from_millis).ok_or_else(refused)
+}
+
+/// The shortest text that [`parse_duration`] reads back as `span`, to the millisecond.
+pub fn format_duration(span: Duration) -> String {
+    let total = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let (name, millis) =
+        TIME_UNITS.iter().find(|(_, millis)| total >= *millis && total.is_multiple_of(*millis)).unwrap_or(&("s", 1_000));
+    format!("{}{name}", total / millis)
+}
+
+fn split_unit(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    (digits > 0).then(|| (&text[..digits], text[digits..].trim_start()))
+}
+
+/// For `#[serde(with = "units::duration")]`.
+pub mod duration {
+    use super::{Deserialize, Deserializer, Duration, Error, Serializer, format_duration, parse_duration};
+
+    /// Reads a text such as `"250ms"`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+
+    /// Writes it as it is read.
+    pub fn serialize<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&format_duration(*span))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_or_a_duration_reads_back_as_it_was_written() {
+        for text in ["64 MiB", "2 GiB", "1000 KiB", "7 B", "0 B"] {
+            assert_eq!(text.parse::<ByteCount>().unwrap().to_string(), text);
+        }
+        for text in ["250ms", "1s", "90s", "5min", "12h", "30d", "0s"] {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn a_number_without_a_unit_is_refused() {
+        assert!("64".parse::<ByteCount>().is_err());
+        assert!(parse_duration("30").is_err());
+        assert!("99999999999999 GiB".parse::<ByteCount>().is_err());
+    }
+}
