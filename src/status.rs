@@ -255,6 +255,11 @@ pub struct Problem {
     pub remedy: String,
 }
 
+/// An error and what caused it, on one line.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 impl Status {
     /// Reads or changes everything under one lock. Not for long work.
     pub fn lock(&self) -> MutexGuard<'_, State> {
