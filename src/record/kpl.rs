@@ -101,12 +101,12 @@ pub struct Run {
 #[error("the bytes are no run of KPL record fields")]
 pub struct Malformed;
 
-/// The longest run of whole fields within the first `at_most` bytes of `fields`.
-pub fn cut(fields: &[u8], at_most: usize) -> Result<Run, Malformed> {
+/// The longest run of whole fields within the first `at_most` bytes of `fields`, and at least `at_least` records.
+pub fn cut(fields: &[u8], at_most: usize, at_least: u64) -> Result<Run, Malformed> {
     let mut run = Run::default();
     while run.len < fields.len() {
         let (_, len) = split_record(&fields[run.len..])?;
-        if run.len + len > at_most {
+        if run.len + len > at_most && run.records >= at_least {
             break;
         }
         run.len += len;
@@ -215,10 +215,11 @@ mod tests {
         let first = fields.len();
         put_record(&mut fields, 0, HashKeyUse::None, &[7; 300]);
 
-        assert_eq!(cut(&fields, first - 1), Ok(Run { len: 0, records: 0 }));
-        assert_eq!(cut(&fields, fields.len() - 1), Ok(Run { len: first, records: 1 }));
-        assert_eq!(cut(&fields, usize::MAX), Ok(Run { len: fields.len(), records: 2 }));
-        assert_eq!(cut(&fields[1..], usize::MAX), Err(Malformed));
+        assert_eq!(cut(&fields, first - 1, 0), Ok(Run { len: 0, records: 0 }));
+        assert_eq!(cut(&fields, first - 1, 1), Ok(Run { len: first, records: 1 }));
+        assert_eq!(cut(&fields, fields.len() - 1, 0), Ok(Run { len: first, records: 1 }));
+        assert_eq!(cut(&fields, usize::MAX, 0), Ok(Run { len: fields.len(), records: 2 }));
+        assert_eq!(cut(&fields[1..], usize::MAX, 0), Err(Malformed));
     }
 
     #[test]
