@@ -33,6 +33,8 @@ pub struct State {
     pub problems: BTreeMap<String, Problem>,
     /// SIGTERM has arrived.
     pub stopping: bool,
+    /// Where the local page is served, once it is.
+    pub page: Option<SocketAddr>,
 }
 
 /// Not a stream's name: where readings are counted that no stream takes.

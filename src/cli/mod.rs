@@ -1,1 +1,3 @@
-//! In the making.
+//! One file a command: arguments in, text and an exit code out.
+
+pub mod status;
