@@ -175,8 +175,12 @@ struct Plan {
 
 impl Plan {
     fn new(config: &Config) -> Self {
-        let streams: Vec<_> =
-            config.streams.iter().filter(|(_, stream)| stream.enabled).map(|(name, stream)| (name.clone(), stream.clone())).collect();
+        let streams: Vec<_> = config
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.enabled)
+            .map(|(name, stream)| (name.clone(), stream.clone()))
+            .collect();
         let layouts = streams.iter().flat_map(|(name, stream)| layouts_of(&config.device.id, name, stream)).collect();
         let sources =
             config.sources.iter().filter(|(_, source)| source.enabled()).map(|(name, source)| (name.clone(), source.clone()));

@@ -1,3 +1,4 @@
-//! One file a command: arguments in, text and an exit code out.
+//! The command line, one file a command.
 
 pub mod status;
+pub mod tail;

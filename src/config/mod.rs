@@ -367,6 +367,13 @@ pub enum CredentialsConfig {
     /// Environment, profile, process, container: the chain that every AWS tool walks.
     #[default]
     Default,
+    /// One key that never changes, for emulators and tests. Its secret half is not a setting: it would end up in backups.
+    Static {
+        /// The public half.
+        access_key_id: String,
+        /// File that holds the secret half alone, readable by us only.
+        secret_access_key_file: PathBuf,
+    },
 }
 
 /// How much waits on the gateway when the cloud is out of reach.

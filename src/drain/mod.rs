@@ -183,7 +183,8 @@ impl Drain {
             let (sent, records) = load(&buffer, &status, chosen).await;
             empty.retain(|lane| !sent.iter().any(|sent| sent.index == *lane));
             let bytes = records.iter().map(Record::size).sum();
-            let result = if records.is_empty() { Ok(Vec::new()) } else { client.put(&target, records, Stride::timeout(bytes)).await };
+            let result =
+                if records.is_empty() { Ok(Vec::new()) } else { client.put(&target, records, Stride::timeout(bytes)).await };
             Put { stream: index, empty, sent, started, result }
         }));
     }

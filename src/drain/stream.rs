@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::pace::{Pace, backoff};
 use crate::{
     buffer::{Lane, Waiting},
-    kinesis::{Class, limits::MAX_RECORDS},
+    kinesis::{Class, limits::MAX_RECORDS_PER_REQUEST},
 };
 
 /// Largest record: below the service's 1 MiB with the key, so that a stream at its default takes it.
@@ -123,7 +123,7 @@ impl Stream {
             target: target.into(),
             destination,
             linger,
-            together: MAX_RECORDS,
+            together: MAX_RECORDS_PER_REQUEST,
             lanes,
             busy: false,
             turn: 0,
@@ -166,7 +166,7 @@ impl Stream {
     pub(super) fn answered(&mut self) {
         self.hold_until = None;
         self.credentials_failed = false;
-        self.together = (self.together * 2).min(MAX_RECORDS);
+        self.together = (self.together * 2).min(MAX_RECORDS_PER_REQUEST);
     }
 
     /// A request that carried `lanes` failed as a whole, for a reason that is this stream's own. Says whether a person has to act.
