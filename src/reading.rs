@@ -5,8 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 use bytes::Bytes;
 
 /// Milliseconds since 1970-01-01 UTC by this gateway's clock, right or wrong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-#[derive(serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Timestamp(pub i64);
 
 /// A configured source, by its place in the order of names.

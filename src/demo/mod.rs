@@ -1,1 +1,4 @@
-//! In the making.
+//! Everything that a gateway needs around it, embedded.
+
+pub mod kinesis;
+mod random;
