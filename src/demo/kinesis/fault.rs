@@ -1,0 +1,134 @@
+//! What can go wrong on the way to Kinesis and at Kinesis, on command or at random.
+//!
+//! Pure: the same commands and the same seed give the same faults.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::demo::random::Random;
+
+/// What happens to one put request instead of a proper answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// 500 `InternalFailure`; nothing is stored.
+    InternalFailure,
+    /// 400 `AccessDeniedException`; nothing is stored.
+    AccessDenied,
+    /// 400 `ResourceNotFoundException`, as if the stream were gone; nothing is stored.
+    ResourceNotFound,
+    /// 400 `ExpiredTokenException`; nothing is stored.
+    ExpiredToken,
+    /// 400 `ValidationException` for the whole request; nothing is stored.
+    Validation,
+    /// 400 with any other code, such as `ThrottlingException`; nothing is stored.
+    Code(&'static str),
+    /// A proxy's 502 page in HTML; nothing is stored.
+    BadGateway,
+    /// 503 with an empty body; nothing is stored.
+    Unavailable,
+    /// 200 with a body that is no JSON; nothing is stored.
+    Garbage,
+    /// 200 that says "all accepted", with one entry less than there were records; nothing is stored, so whoever believes it loses
+    /// readings.
+    TooFewRecords,
+    /// 200 in which every n-th record is refused with `ProvisionedThroughputExceededException`, from the first one on; the others
+    /// are stored. 0 refuses none.
+    RefuseEvery(usize),
+    /// The records are stored, then the connection closes without an answer: the sender can't know.
+    StoreThenClose,
+    /// The connection closes without an answer; nothing is stored. To the sender it looks like [`Self::StoreThenClose`].
+    CloseBeforeStore,
+}
+
+/// The faults that are still to happen.
+#[derive(Debug, Default)]
+pub struct Faults {
+    next: VecDeque<Failure>,
+    random: Option<(f64, Random)>,
+}
+
+impl Faults {
+    /// The next `n` puts that are not spoken for will fail as `failure` says.
+    pub fn fail_next(&mut self, n: usize, failure: Failure) {
+        self.next.extend(std::iter::repeat_n(failure, n));
+    }
+
+    /// From now on each record is refused with `InternalFailure` at a chance of `percent`; 0 ends it.
+    pub fn refuse_at_random(&mut self, percent: f64, seed: u64) {
+        self.random = (percent > 0.0).then(|| (percent / 100.0, Random::new(seed)));
+    }
+
+    /// What happens to the put that has just arrived.
+    pub fn for_put(&mut self) -> Option<Failure> {
+        self.next.pop_front()
+    }
+
+    /// Whether the next record is one of the unlucky ones.
+    pub fn refuses_record(&mut self) -> bool {
+        self.random.as_mut().is_some_and(|(chance, random)| random.fraction() < *chance)
+    }
+}
+
+/// How quickly bytes come through. All connections share the line, as they do on a gateway's uplink.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pace {
+    /// Time that a byte travels, one way.
+    pub one_way: Duration,
+    /// Bytes a second, towards the endpoint; none: as fast as they come.
+    pub bytes_per_second: Option<u64>,
+    busy_until: Duration,
+}
+
+impl Pace {
+    /// `round_trip` between the first byte sent and the first byte back, `bytes_per_second` up.
+    pub fn new(round_trip: Duration, bytes_per_second: Option<u64>) -> Self {
+        Self { one_way: round_trip / 2, bytes_per_second, busy_until: Duration::ZERO }
+    }
+
+    /// When a request of `bytes` that set out at `now` has arrived, behind those that set out before it.
+    pub fn arrival(&mut self, now: Duration, bytes: u64) -> Duration {
+        let free_from = self.busy_until.max(now);
+        #[expect(clippy::cast_precision_loss, reason = "requests are far below 2^53 bytes")]
+        let transfer = self.bytes_per_second.map(|rate| Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64));
+        self.busy_until = free_from + transfer.unwrap_or_default();
+        self.busy_until + self.one_way
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_come_in_the_order_in_which_they_were_asked_for_and_then_end() {
+        let mut faults = Faults::default();
+        faults.fail_next(2, Failure::AccessDenied);
+        faults.fail_next(1, Failure::Garbage);
+
+        let seen: Vec<_> = std::iter::from_fn(|| faults.for_put()).collect();
+
+        assert_eq!(seen, [Failure::AccessDenied, Failure::AccessDenied, Failure::Garbage]);
+    }
+
+    #[test]
+    fn two_percent_refused_at_random_are_about_two_percent_and_the_same_ones_each_time() {
+        let run = || {
+            let mut faults = Faults::default();
+            faults.refuse_at_random(2.0, 42);
+            (0..10_000).filter(|_| faults.refuses_record()).collect::<Vec<u32>>()
+        };
+
+        assert_eq!(run(), run());
+        assert!((150..250).contains(&run().len()), "{} of 10,000", run().len());
+    }
+
+    #[test]
+    fn requests_share_the_line_one_after_the_other() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::new(second, Some(1000));
+
+        let first = pace.arrival(second, 2000);
+        let second_one = pace.arrival(second, 1000);
+
+        assert_eq!((first, second_one), (Duration::from_millis(3500), Duration::from_millis(4500)));
+    }
+}

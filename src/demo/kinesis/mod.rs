@@ -1,0 +1,219 @@
+//! A local Kinesis endpoint that keeps the service's rules, and breaks down on command.
+//!
+//! Emulators accept what the service refuses, and none of them throttles, so readings that arrive there prove little. This one has
+//! the service's limits, its partial failures and its shards, and the demo and the tests use the same one.
+//!
+//! It speaks awsJson1.1 over HTTP/1.1: `CreateStream`, DescribeStreamSummary, `ListShards`, `SplitShard`, `MergeShards`, PutRecords,
+//! `PutRecord`, `GetShardIterator` and GetRecords. A signature must be there and have its form; its value is not checked.
+
+mod answer;
+mod auth;
+mod check;
+mod control;
+mod fault;
+mod line;
+pub mod oracle;
+mod put;
+mod read;
+mod server;
+mod shards;
+mod store;
+mod tank;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::error;
+
+pub use self::{
+    check::hash_of,
+    fault::Failure,
+    shards::{HashRange, ReshardError, Shard, ShardId, Shards},
+    store::{Counts, Keep, Sequence, Store, StoredRecord},
+    tank::Limits,
+};
+use self::{
+    fault::{Faults, Pace},
+    line::{Line, Listener, Reach, Uplink},
+    oracle::{Dropped, UserRecord},
+    server::{Shared, State},
+};
+
+/// How an endpoint starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// On 127.0.0.1; 0 for any free one.
+    pub port: u16,
+    /// With these certificates; none: plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The region that requests must be signed for.
+    pub region: String,
+    /// What the shards take; none: everything.
+    pub limits: Option<Limits>,
+    /// Which records stay readable.
+    pub keep: Keep,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { port: 0, tls: None, region: "eu-west-1".into(), limits: Some(Limits::SERVICE), keep: Keep::All }
+    }
+}
+
+/// A running endpoint: its controls, and a look at what arrived. It stops when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    url: Arc<str>,
+    _stop: Arc<DropGuard>,
+}
+
+impl Endpoint {
+    /// Starts to listen.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let Options { port, tls, region, limits, keep } = options;
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = tcp.local_addr()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { store: Store::new(keep, limits), faults: Faults::default(), pace: Pace::default() }),
+            changed: watch::Sender::new(()),
+            uplink: Uplink::new(),
+            region,
+            started: Instant::now(),
+        });
+        let stop = CancellationToken::new();
+        tokio::spawn(serve(Listener::new(tcp, tls, shared.uplink.clone()), shared.clone(), stop.clone()));
+        Ok(Self { shared, address, url: format!("{scheme}://{address}").into(), _stop: Arc::new(stop.drop_guard()) })
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:PORT`, or `https`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Creates `stream`; `false` when it exists.
+    pub fn create_stream(&self, stream: &str, shards: u32) -> bool {
+        let moment = self.shared.moment();
+        self.change(|state| state.store.create(stream, shards, moment.since_start, moment.wall))
+    }
+
+    /// Cuts the uplink: open connections end, new ones are closed at once.
+    pub fn away(&self) {
+        self.shared.uplink.set(Reach::Away);
+    }
+
+    /// Lets packets vanish: connections stand, and no byte ever comes back on them.
+    pub fn black_hole(&self) {
+        self.shared.uplink.set(Reach::BlackHole);
+    }
+
+    /// Mends the uplink. Connections that hung in a black hole are closed.
+    pub fn back(&self) {
+        self.shared.uplink.set(Reach::There);
+    }
+
+    /// Slows the line down, for all connections together: a round trip, and bytes a second up. `(ZERO, None)` is full speed again.
+    pub fn slow(&self, round_trip: Duration, bytes_per_second: Option<u64>) {
+        self.change(|state| state.pace = Pace::new(round_trip, bytes_per_second));
+    }
+
+    /// Gives every shard `factor` times what the service's shards take.
+    pub fn throttle(&self, factor: f64) {
+        self.change(|state| state.store.limits = Some(Limits::SERVICE.times(factor)));
+    }
+
+    /// Lets every shard take everything.
+    pub fn unlimited(&self) {
+        self.change(|state| state.store.limits = None);
+    }
+
+    /// From now on each record is refused with `InternalFailure` at a chance of `percent`; the same `seed` picks the same ones.
+    /// 0 percent ends it.
+    pub fn refuse_at_random(&self, percent: f64, seed: u64) {
+        self.change(|state| state.faults.refuse_at_random(percent, seed));
+    }
+
+    /// The next `n` puts that are well-formed and for a stream that exists fail as `failure` says; calls queue up.
+    pub fn fail_next(&self, n: usize, failure: Failure) {
+        self.change(|state| state.faults.fail_next(n, failure));
+    }
+
+    /// Splits a shard of `stream` in the middle of its hash keys.
+    pub fn split(&self, stream: &str, shard: ShardId) -> Result<[ShardId; 2], ReshardError> {
+        let now = self.shared.moment().since_start;
+        let split = self.change(|state| state.store.split(stream, shard, None, now));
+        split.unwrap_or(Err(ReshardError::NotOpen(shard)))
+    }
+
+    /// Merges two neighbouring shards of `stream`.
+    pub fn merge(&self, stream: &str, shard: ShardId, adjacent: ShardId) -> Result<ShardId, ReshardError> {
+        let now = self.shared.moment().since_start;
+        let merged = self.change(|state| state.store.merge(stream, shard, adjacent, now));
+        merged.unwrap_or(Err(ReshardError::NotOpen(shard)))
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> Counts {
+        self.look(Store::counts)
+    }
+
+    /// The kept records of `stream`, in the order of their arrival.
+    pub fn received(&self, stream: &str) -> Vec<StoredRecord> {
+        self.look(|store| store.records(stream).cloned().collect())
+    }
+
+    /// What a consumer would get out of `stream`, record by record. See [`oracle`].
+    pub fn consumed(&self, stream: &str) -> Vec<Result<Vec<UserRecord>, Dropped>> {
+        self.received(stream).iter().map(oracle::user_records).collect()
+    }
+
+    /// Looks at everything under the endpoint's lock; requests wait meanwhile.
+    pub fn look<T>(&self, at: impl FnOnce(&Store) -> T) -> T {
+        at(&self.shared.lock().store)
+    }
+
+    /// Waits until `found` finds what it looks for. It is asked now and after every request, under the endpoint's lock. There is no
+    /// deadline: the caller has one, and can [`Self::look`] at what is there instead.
+    pub async fn wait_for<T>(&self, mut found: impl FnMut(&Store) -> Option<T>) -> T {
+        let mut changes = self.shared.changed.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Some(it) = self.look(&mut found) {
+                return it;
+            }
+            // The sender is in `self.shared`, so this can't end with an error while we wait.
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.shared.lock())
+    }
+}
+
+async fn serve(listener: Listener, shared: Arc<Shared>, stop: CancellationToken) {
+    let uplink = shared.uplink.clone();
+    let service = server::router(shared).into_make_service_with_connect_info::<Line>();
+    tokio::select! {
+        ended = axum::serve(listener, service) => if let Err(error) = ended {
+            error!(%error, "the local Kinesis endpoint has ended");
+        },
+        () = stop.cancelled() => {}
+    }
+    uplink.end();
+}

@@ -1,0 +1,135 @@
+//! PutRecords and `PutRecord`: what is stored, and what is answered.
+//!
+//! Invariant: an answer has as many entries as the request had records, in the same order, unless a fault on command says otherwise.
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{
+    answer::{self, ACCOUNT, Refusal},
+    check::Put,
+    fault::Failure,
+    server::{Moment, State},
+    shards::ShardId,
+    store::{Answer, Refused},
+};
+
+/// What comes of a put; none: the connection closes without an answer.
+pub type Outcome = Option<Response>;
+
+/// Answers PutRecords.
+pub fn many(put: Put, state: &mut State, moment: Moment) -> Result<Outcome, Refusal> {
+    let stream = put.stream.clone();
+    let answers = match store(put, state, moment)? {
+        Stored::Answers(answers) => answers,
+        Stored::Instead(outcome) => return Ok(outcome),
+    };
+    let failed_record_count = answers.iter().filter(|answer| answer.is_err()).count();
+    let records = answers.into_iter().map(|answer| EntryResult::new(&stream, answer)).collect();
+    Ok(Some(answer::json(&PutResult { failed_record_count, records, encryption_type: "NONE" })))
+}
+
+/// Answers `PutRecord`, which has no partial failure: its one record is refused as a whole request.
+pub fn one(put: Put, state: &mut State, moment: Moment) -> Result<Outcome, Refusal> {
+    let stream = put.stream.clone();
+    let answers = match store(put, state, moment)? {
+        Stored::Answers(answers) => answers,
+        Stored::Instead(outcome) => return Ok(outcome),
+    };
+    let answer = answers.into_iter().next().ok_or_else(Refusal::internal)?;
+    answer
+        .map(|stored| Some(answer::json(&EntryResult::new(&stream, Ok(stored)))))
+        .map_err(|(shard, why)| refusal(&stream, shard, why))
+}
+
+enum Stored {
+    /// Record by record.
+    Answers(Vec<Answer>),
+    /// A fault took over.
+    Instead(Outcome),
+}
+
+fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal> {
+    let State { store, faults, .. } = state;
+    store.counts.puts += 1;
+    let Put { stream, records, dry_run } = put;
+    if store.shards(&stream).is_none() {
+        return Err(Refusal::no_stream(&stream));
+    }
+    if dry_run {
+        return Err(Refusal::bad("DryRunOperationException", "Request would have succeeded, but DryRun is set."));
+    }
+    let failure = faults.for_put();
+    let bad = |code, message: &str| Err(Refusal::bad(code, message));
+    match failure {
+        Some(Failure::InternalFailure) => return Err(Refusal::internal()),
+        Some(Failure::AccessDenied) => return bad("AccessDeniedException", "not authorized to perform: kinesis:PutRecords"),
+        Some(Failure::ResourceNotFound) => return Err(Refusal::no_stream(&stream)),
+        Some(Failure::ExpiredToken) => {
+            return bad("ExpiredTokenException", "The security token included in the request is expired");
+        }
+        Some(Failure::Validation) => return Err(Refusal::validation(&["Value at 'records' was refused on command".into()])),
+        Some(Failure::Code(code)) => return bad(code, "refused on command"),
+        Some(Failure::BadGateway) => return Ok(Stored::Instead(Some(answer::bad_gateway()))),
+        Some(Failure::Unavailable) => return Ok(Stored::Instead(Some(StatusCode::SERVICE_UNAVAILABLE.into_response()))),
+        Some(Failure::Garbage) => return Ok(Stored::Instead(Some(answer::garbage()))),
+        Some(Failure::CloseBeforeStore) => return Ok(Stored::Instead(None)),
+        Some(Failure::TooFewRecords) => {
+            let one_less = records.len().saturating_sub(1);
+            return Ok(Stored::Answers((0..one_less).map(|_| Ok((ShardId(0), store.end()))).collect()));
+        }
+        Some(Failure::RefuseEvery(_) | Failure::StoreThenClose) | None => {}
+    }
+    let refuse = |place: usize| match failure {
+        Some(Failure::RefuseEvery(n)) if n > 0 && place.is_multiple_of(n) => Some(Refused::Throughput),
+        _ => faults.refuses_record().then_some(Refused::Internal),
+    };
+    let answers = store.put(&stream, records, refuse, moment.since_start, moment.wall);
+    let answers = answers.ok_or_else(|| Refusal::no_stream(&stream))?;
+    if failure == Some(Failure::StoreThenClose) {
+        return Ok(Stored::Instead(None));
+    }
+    Ok(Stored::Answers(answers))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PutResult {
+    failed_record_count: usize,
+    records: Vec<EntryResult>,
+    encryption_type: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum EntryResult {
+    #[serde(rename_all = "PascalCase")]
+    Stored { sequence_number: String, shard_id: String },
+    #[serde(rename_all = "PascalCase")]
+    Refused { error_code: &'static str, error_message: String },
+}
+
+impl EntryResult {
+    fn new(stream: &str, answer: Answer) -> Self {
+        match answer {
+            Ok((shard, sequence)) => Self::Stored { sequence_number: sequence.to_string(), shard_id: shard.to_string() },
+            Err((shard, why)) => {
+                let Refusal { code, message, .. } = refusal(stream, shard, why);
+                Self::Refused { error_code: code, error_message: message }
+            }
+        }
+    }
+}
+
+fn refusal(stream: &str, shard: ShardId, why: Refused) -> Refusal {
+    match why {
+        Refused::Internal => Refusal::internal(),
+        Refused::Throughput => Refusal::bad(
+            "ProvisionedThroughputExceededException",
+            format!("Rate exceeded for shard {shard} in stream {stream} under account {ACCOUNT}."),
+        ),
+    }
+}
