@@ -1,4 +1,6 @@
 //! The command line, one file a command.
 
+pub mod check;
+pub mod show;
 pub mod status;
 pub mod tail;
