@@ -11,10 +11,10 @@ use std::{
 use headwater::{
     config::{FramingConfig, SerialConfig},
     ingest::{
-        Router,
         intake::{self, BATCH_READINGS, Door},
+        route::Router,
     },
-    sources::{error::SourceError, serial},
+    sources::{SourceError, serial},
     status::{Reason, SourceState, Status, UNROUTED},
     units::ByteCount,
 };
@@ -69,7 +69,7 @@ impl Gateway {
     fn start_with(framing: FramingConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (status, stop) = (Status::default(), CancellationToken::new());
-        let (intake, door) = intake::door(Router::new(status.clone()));
+        let (intake, door) = intake::door(Router::new(std::sync::Arc::default(), headwater::reading::SourceId(0), status.clone()));
         let config =
             SerialConfig { port: folder.path().join("scale"), topic: "plant/scale".into(), framing, ..SerialConfig::default() };
         let source = tokio::spawn(serial::run("scale".into(), config, intake, status.clone(), stop.clone()));

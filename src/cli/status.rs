@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use super::ConfigArgs;
 use bytes::Bytes;
 use futures_util::future;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
@@ -35,9 +36,9 @@ pub struct StatusArgs {
     /// Show it again every second
     #[arg(long)]
     pub watch: bool,
-    /// The configuration that names the socket: a file or a folder
-    #[arg(long, env = "HEADWATER_CONFIG", value_name = "PATH")]
-    pub config: Option<PathBuf>,
+    /// Where the configuration is, which names the socket.
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// The agent's socket, instead of the configured one
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,

@@ -18,6 +18,8 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+use super::ConfigArgs;
+
 pub use self::tracker::Counts;
 use self::{
     reader::{Reader, Step},
@@ -43,6 +45,9 @@ pub struct TailArgs {
     /// Print one lane only
     #[arg(long, value_name = "N")]
     pub lane: Option<u16>,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Where to begin.

@@ -3,7 +3,7 @@
 //! serde's own `tag = "kind"` copies such a table aside before it reads it, and a mistake in it has lost its key by then. So these
 //! are read straight from the file, which asks one thing of the reader: it hands out `kind` first, as [`super::read`] does.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, path::PathBuf};
 
 use serde::{
     Deserialize, Deserializer,
@@ -43,14 +43,25 @@ impl ByKind for DestinationConfig {
 }
 
 impl ByKind for CredentialsConfig {
-    const KINDS: &'static [&'static str] = &["default"];
+    const KINDS: &'static [&'static str] = &["default", "static"];
 
-    fn read<'de, D: Deserializer<'de>>(_: &str, rest: D) -> Result<Self, D::Error> {
+    fn read<'de, D: Deserializer<'de>>(kind: &str, rest: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Nothing {}
 
-        Nothing::deserialize(rest).map(|Nothing {}| Self::Default)
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Static {
+            access_key_id: String,
+            secret_access_key_file: PathBuf,
+        }
+
+        match kind {
+            "static" => Static::deserialize(rest)
+                .map(|Static { access_key_id, secret_access_key_file }| Self::Static { access_key_id, secret_access_key_file }),
+            _ => Nothing::deserialize(rest).map(|Nothing {}| Self::Default),
+        }
     }
 }
 

@@ -146,10 +146,10 @@ impl Gathering {
         if !batch.is_empty() {
             self.since.get_or_insert(now);
         }
-        self.account(index, batch, unrouted);
+        self.account(unrouted);
     }
 
-    fn account(&mut self, index: usize, batch: &[Reading], unrouted: u64) {
+    fn account(&mut self, unrouted: u64) {
         for stream in &mut self.streams {
             let (taken, too_large) = (std::mem::take(&mut stream.taken), std::mem::take(&mut stream.too_large));
             if taken > 0 {
@@ -161,12 +161,6 @@ impl Gathering {
         }
         if unrouted > 0 {
             self.status.rejected(UNROUTED, Reason::Unrouted, unrouted);
-        }
-        if let Some(last) = batch.last() {
-            self.status.source(&self.sources[index].settings.name, |source| {
-                source.received += batch.len() as u64;
-                source.last_ts = Some(last.arrived);
-            });
         }
     }
 
