@@ -31,8 +31,8 @@ lint: ## lints as errors, with and without the demo
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 
-docs: ## the API's documentation, a broken link is an error
-	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --locked --no-deps
+docs: ## the documentation of the code, private items too; a broken link is an error
+	RUSTDOCFLAGS="-Dwarnings -Arustdoc::private_intra_doc_links" $(CARGO) doc --locked --no-deps --document-private-items
 
 unit: ## the tests alone
 	$(CARGO) test --locked --no-fail-fast
