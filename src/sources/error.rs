@@ -2,9 +2,12 @@
 //!
 //! Invariant: the text of each variant reads `WHAT; WHAT TO DO`, so that the status can show the two apart.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use crate::ingest::intake::IntakeClosed;
+
+/// A cause whose type is the business of one source alone.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a source does not get readings, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,90 @@ pub enum SourceError {
         /// What the driver said.
         #[source]
         source: io::Error,
+    },
+    /// The setting is no broker's address.
+    #[error("{url:?} is not the address of a broker; write \"mqtt://HOST:1883\", or \"mqtts://HOST:8883\" for TLS")]
+    BrokerUrl {
+        /// As configured.
+        url: String,
+    },
+    /// A file that the configuration names can't be read.
+    #[error("{} can't be read; check that it exists and that the user that runs headwater may read it", path.display())]
+    Unreadable {
+        /// As configured.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that the configuration names holds something else.
+    #[error("{} does not hold {holds}; check that the setting names the right file", path.display())]
+    WrongContent {
+        /// As configured.
+        path: PathBuf,
+        /// What was expected.
+        holds: &'static str,
+    },
+    /// Certificate and key do not fit each other, or this TLS library.
+    #[error("the client certificate can't be used; check that `client_cert` and `client_key` belong together")]
+    ClientCertificate {
+        /// What the TLS library said.
+        #[source]
+        source: BoxError,
+    },
+    /// No name, no route, nobody listens.
+    #[error("no connection to broker {url}; check that the broker runs, its address, and firewalls on the way")]
+    BrokerUnreachable {
+        /// As configured.
+        url: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// One side did not accept the other's certificate, or it is not TLS at all.
+    #[error("no TLS with broker {url}; check `ca`, `client_cert`, the name in the broker's certificate, and this gateway's clock")]
+    BrokerTls {
+        /// As configured.
+        url: String,
+        /// What the TLS library said.
+        #[source]
+        source: io::Error,
+    },
+    /// The broker answered, and does not want us.
+    #[error("broker {url} refused the connection ({why}); check `username`, `password_file`, `client_id` and the broker's log")]
+    BrokerRefused {
+        /// As configured.
+        url: String,
+        /// The broker's reason.
+        why: &'static str,
+    },
+    /// The broker takes nothing or says nothing.
+    #[error("broker {url} did not answer within {waited:?}; check the broker and the network")]
+    BrokerSilent {
+        /// As configured.
+        url: String,
+        /// How long we waited.
+        waited: Duration,
+    },
+    /// The broker hung up, or the network did.
+    #[error(
+        "the connection to broker {url} ended; when this repeats, see the broker's log: another client may use the same `client_id`"
+    )]
+    BrokerGone {
+        /// As configured.
+        url: String,
+        /// What the system said, when it said something.
+        #[source]
+        source: Option<io::Error>,
+    },
+    /// Bytes that are not MQTT 3.1.1.
+    #[error("broker {url} sent what MQTT 3.1.1 does not allow; check that `url` names an MQTT broker, and its version")]
+    BrokerProtocol {
+        /// As configured.
+        url: String,
+        /// What was wrong with it.
+        #[source]
+        source: BoxError,
     },
     /// Ingest ended before its sources did: a stage failed.
     #[error("source {name} can't hand its readings over; the log names the stage that failed")]
