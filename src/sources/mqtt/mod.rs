@@ -41,8 +41,9 @@ use crate::{
 
 /// How long the last batch may wait for room when the agent stops: ingest takes one in milliseconds, if it takes any.
 const LAST_HAND_OVER: Duration = Duration::from_secs(1);
-/// How long acknowledgements may wait for their readings then. With [`LAST_HAND_OVER`] that leaves the agent two of its ten seconds.
-const LAST_RECEIPTS: Duration = Duration::from_secs(7);
+/// How long acknowledgements may wait for their readings then. With [`LAST_HAND_OVER`] and the good-bye that is eight of the agent's
+/// ten seconds.
+const LAST_RECEIPTS: Duration = Duration::from_secs(6);
 
 /// Takes readings from the broker until `stop`, through any number of connections.
 ///

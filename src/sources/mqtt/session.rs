@@ -37,6 +37,8 @@ use crate::{
 
 /// Name, TCP, TLS, CONNACK, together.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+/// A broker that takes no more bytes must not hold the agent's end.
+const GOOD_BYE_WITHIN: Duration = Duration::from_secs(1);
 /// What one read may take from the socket: some hundreds of small publishes.
 const READ_BUFFER: usize = 64 << 10;
 /// Acknowledgements go out in one write up to this many bytes.
@@ -159,9 +161,14 @@ impl<'a> Session<'a> {
         if let Ok(settled) = timeout(grace, self.settle(arrivals)).await {
             settled?;
         }
+        let url = self.source.config.url.clone();
+        let silent = |_| Err(SourceError::BrokerSilent { url, waited: GOOD_BYE_WITHIN });
+        timeout(GOOD_BYE_WITHIN, self.say_good_bye()).await.unwrap_or_else(silent)
+    }
+
+    async fn say_good_bye(&mut self) -> Result<(), SourceError> {
         self.send(&Packet::Disconnect).await?;
-        let closed = timeout(self.keep_alive, SinkExt::<Packet>::close(&mut self.framed)).await;
-        closed.unwrap_or(Ok(())).map_err(|error| self.broken(error))
+        SinkExt::<Packet>::close(&mut self.framed).await.map_err(|error| self.broken(error))
     }
 
     async fn settle(&mut self, arrivals: &mut Arrivals) -> Result<(), SourceError> {
