@@ -2,6 +2,7 @@
 //!
 //! A reading is encoded once, on the way in, and never decoded again: what ingest writes here is what Kinesis gets.
 
+pub mod deaggregate;
 pub mod envelope;
 pub mod kpl;
 mod payload;
