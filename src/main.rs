@@ -13,7 +13,12 @@ fn main() -> ExitCode {
     // Two threads: one may encrypt and hash a request while the other takes readings. More would only cost memory.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(cli::main(cli, &env)),
+        Ok(runtime) => {
+            let code = runtime.block_on(cli::main(cli, &env));
+            // A name look-up that hangs sits on a thread that can't be stopped; the process does not wait for it.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             eprintln!("headwater: cannot start threads: {error}");
             ExitCode::FAILURE

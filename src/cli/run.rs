@@ -42,6 +42,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// The SDK's HTTP client warns of every error that it cannot name; the drain says the same once, and what to do.
+const DEFAULT_LOG: &str = "info,aws_smithy_http_client=error";
+
 /// Runs the agent until it is told to stop.
 pub async fn run(args: &RunArgs, env: &[(String, String)]) -> Result<ExitCode, Failed> {
     let loaded = load(&args.config, env, Files::Checked)?;
@@ -60,7 +63,7 @@ pub async fn run(args: &RunArgs, env: &[(String, String)]) -> Result<ExitCode, F
 /// Sends `tracing` to stderr. journald adds the time by itself; it says that it reads along by `JOURNAL_STREAM`.
 pub fn start_log(format: LogFormat, env: &[(String, String)]) {
     let value = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let filter = EnvFilter::builder().parse_lossy(value("HEADWATER_LOG").unwrap_or("info"));
+    let filter = EnvFilter::builder().parse_lossy(value("HEADWATER_LOG").unwrap_or(DEFAULT_LOG));
     let journald = value("JOURNAL_STREAM").is_some();
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match (format, journald) {

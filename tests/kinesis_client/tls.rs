@@ -1,0 +1,110 @@
+//! An endpoint behind TLS, as they all are in the field.
+
+use std::{sync::Arc, time::Duration};
+
+use headwater::kinesis::{Answer, PutError};
+use rcgen::{CertifiedIssuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{ACCEPTED, Gateway, PATIENCE, http, read_request, record};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn acceptor(&self, name: &str, protocol: &str) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], private)
+            .unwrap();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// A TLS endpoint with a certificate for `name`, which does `what` with every connection.
+async fn secured<F: Future<Output = ()> + Send>(acceptor: TlsAcceptor, what: impl Fn(Secured) -> F + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            if let Ok(connection) = acceptor.accept(connection).await {
+                what(Box::new(connection)).await;
+            }
+        }
+    });
+    format!("https://localhost:{port}")
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+type Secured = Box<dyn Stream>;
+
+async fn accept_one(mut connection: Secured) {
+    if read_request(&mut connection).await.is_ok() {
+        let _ = connection.write_all(http("200 OK", "", ACCEPTED).as_bytes()).await;
+        let _ = connection.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn the_configured_roots_decide_whom_we_talk_to() {
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let endpoint = secured(ours.acceptor("localhost", "http/1.1"), accept_one).await;
+
+    let answers = Gateway::facing(&endpoint).trusting(&ours.0.pem()).puts(1).await.unwrap();
+    assert!(matches!(&answers[..], [Answer::Accepted { .. }]), "{answers:?}");
+
+    let error = Gateway::facing(&endpoint).trusting(&foreign.0.pem()).puts(1).await.unwrap_err();
+    assert!(matches!(error, PutError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused_before_anything_is_sent() {
+    let ours = Authority::new();
+    let endpoint = secured(ours.acceptor("kinesis.eu-west-1.amazonaws.com", "http/1.1"), accept_one).await;
+
+    let error = Gateway::facing(&endpoint).trusting(&ours.0.pem()).puts(1).await.unwrap_err();
+
+    assert!(matches!(error, PutError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_did_not_answer_is_not_used_again() {
+    let ours = Authority::new();
+    let (opened, mut connections) = mpsc::unbounded_channel();
+    // It speaks HTTP/2, whose connections are shared and outlive a request that was given up, and then says nothing.
+    let endpoint = secured(ours.acceptor("localhost", "h2"), move |mut connection| {
+        opened.send(()).unwrap();
+        async move {
+            tokio::spawn(async move { tokio::io::copy(&mut connection, &mut tokio::io::sink()).await });
+        }
+    })
+    .await;
+    let gateway = Gateway::facing(&endpoint).trusting(&ours.0.pem());
+    let client = gateway.client().await;
+
+    for _ in 0..2 {
+        // The first request's handshake has to fit into it; the test passes however long the rest takes.
+        let error = client.put("plant", vec![record("k", b"x")], Duration::from_secs(2)).await.unwrap_err();
+        assert!(matches!(error, PutError::Unknown { .. }), "{error:?}");
+        timeout(PATIENCE, connections.recv()).await.expect("no new connection was opened").unwrap();
+    }
+}
