@@ -106,6 +106,7 @@ fn load(args: &ConfigArgs, env: &[(String, String)], files: Files) -> Result<Loa
 }
 
 /// Where the configuration is.
+#[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ConfigArgs {
     /// A file, or a fleet's folder; without it HEADWATER_CONFIG, then /etc/headwater

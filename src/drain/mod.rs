@@ -109,7 +109,7 @@ impl Drain {
         let stream = |settings: StreamSettings| {
             let older = settings.older.into_iter().map(|lane| LaneDrain::new(lane, true));
             let lanes = older.chain(settings.lanes.into_iter().map(|lane| LaneDrain::new(lane, false))).collect();
-            Stream::new(&settings.name, &settings.target, settings.destination, settings.linger - sealed_after, lanes)
+            Stream::new(&settings.name, &settings.target, settings.destination, settings.linger.saturating_sub(sealed_after), lanes)
         };
         let destination = |(name, client): (String, Client)| {
             status.link(&name, |link| {

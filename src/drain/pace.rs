@@ -134,7 +134,7 @@ impl Stride {
 /// Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
 pub(super) fn backoff(attempt: u32, random: f64) -> Duration {
     const FIRST: Duration = Duration::from_secs(1);
-    const LONGEST: Duration = Duration::from_secs(60);
+    const LONGEST: Duration = Duration::from_mins(1);
     let ceiling = FIRST.saturating_mul(2_u32.saturating_pow(attempt.min(10))).min(LONGEST);
     ceiling.mul_f64(random)
 }
@@ -213,7 +213,7 @@ mod tests {
     fn backoff_grows_to_a_minute_and_is_spread_over_all_of_it() {
         assert_eq!(backoff(0, 0.5), Duration::from_millis(500));
         assert_eq!(backoff(3, 1.0), Duration::from_secs(8));
-        assert_eq!(backoff(1000, 1.0), Duration::from_secs(60));
+        assert_eq!(backoff(1000, 1.0), Duration::from_mins(1));
         assert_eq!(backoff(1000, 0.0), Duration::ZERO);
     }
 }

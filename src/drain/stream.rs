@@ -17,7 +17,7 @@ const LEAST_RECORD_BYTES: usize = 4 << 10;
 /// A lane whose readings can't be read from the disk is tried again after this.
 const PAUSE: Duration = Duration::from_secs(1);
 /// What needs a person is tried again about this often.
-const HOLD: Duration = Duration::from_secs(60);
+const HOLD: Duration = Duration::from_mins(1);
 
 /// One stream.
 pub(super) struct Stream {
@@ -84,7 +84,7 @@ impl LaneDrain {
 
     /// When this lane may send what waits in it.
     fn ready_at(&self, now: Instant, waiting: Waiting, linger: Duration) -> Instant {
-        let company = if waiting.bytes as usize >= MAX_RECORD_BYTES { now } else { self.since.unwrap_or(now) + linger };
+        let company = if waiting.bytes >= MAX_RECORD_BYTES as u64 { now } else { self.since.unwrap_or(now) + linger };
         [self.pace.ready_at(), self.hold_until, Some(company)].into_iter().flatten().max().unwrap_or(now)
     }
 

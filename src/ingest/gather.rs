@@ -207,8 +207,8 @@ impl Gathering {
     pub(super) fn due(&self, hold: Option<Duration>) -> Option<Instant> {
         let lingered = self.lanes().filter_map(|(lane, linger)| Some(lane.since()? + linger)).min();
         // Readings that no stream takes still wait for their receipt.
-        let held = hold.and_then(|hold| Some(self.since? + hold));
-        lingered.into_iter().chain(held).min().or_else(|| self.since)
+        let at_the_latest = hold.and_then(|hold| Some(self.since? + hold));
+        lingered.into_iter().chain(at_the_latest).min().or(self.since)
     }
 
     fn lanes(&self) -> impl Iterator<Item = (&OpenLane, Duration)> {

@@ -126,7 +126,7 @@ impl OpenLane {
             run: self.run,
             first_seq: self.seq - readings,
             arrived: self.arrived,
-            keys: (!keys.is_empty()).then(|| keys.iter().map(|key| key.to_string()).collect()),
+            keys: (!keys.is_empty()).then(|| keys.iter().map(ToString::to_string).collect()),
             data: Bytes::from(std::mem::take(&mut self.data)),
         })
     }

@@ -11,14 +11,17 @@ use crate::{
 /// The routes of all sources; the same for as long as the configuration is.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    /// By source: streams, in the order of their names, each with the filters that lead to it.
-    by_source: BTreeMap<SourceId, Vec<(Arc<str>, Vec<String>)>>,
+    /// Streams in the order of their names.
+    by_source: BTreeMap<SourceId, Vec<Route>>,
 }
+
+/// A stream, and the topic filters that lead to it.
+type Route = (Arc<str>, Vec<String>);
 
 impl Routes {
     /// The routes that `config` describes; `source` tells a source's place from its name.
     pub fn new(config: &Config, source: impl Fn(&str) -> Option<SourceId>) -> Self {
-        let mut by_source: BTreeMap<SourceId, Vec<(Arc<str>, Vec<String>)>> = BTreeMap::new();
+        let mut by_source: BTreeMap<SourceId, Vec<Route>> = BTreeMap::new();
         for (name, stream) in config.streams.iter().filter(|(_, stream)| stream.enabled) {
             let name: Arc<str> = name.as_str().into();
             for from in &stream.from {
@@ -45,7 +48,7 @@ impl Routes {
         self.all_of(source).map(|(stream, _)| &**stream)
     }
 
-    fn all_of(&self, source: SourceId) -> impl Iterator<Item = &(Arc<str>, Vec<String>)> {
+    fn all_of(&self, source: SourceId) -> impl Iterator<Item = &Route> {
         self.by_source.get(&source).into_iter().flatten()
     }
 }

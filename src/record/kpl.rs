@@ -165,10 +165,10 @@ fn take_tagged(bytes: &mut &[u8], tag: u8) -> Result<u64, Malformed> {
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        out.push((value & 0x7F) as u8 | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push((value & 0x7F) as u8);
 }
 
 fn varint_len(value: u64) -> usize {
@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
     }
 
     fn aggregate(keys: &[&str], hash_key: Option<u128>, records: &[(u32, &[u8])]) -> Vec<u8> {

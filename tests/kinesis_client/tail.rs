@@ -3,7 +3,10 @@
 use std::io::{self, BufRead, Write};
 
 use headwater::{
-    cli::tail::{Beginning, Summary, TailArgs, tail},
+    cli::{
+        ConfigArgs,
+        tail::{Beginning, Summary, TailArgs, tail},
+    },
     config::{Config, DestinationConfig, Encoding, PayloadFormat, StreamConfig},
     kinesis::{Answer, HashKey, Record},
     reading::Timestamp,
@@ -96,7 +99,7 @@ async fn tail_prints_every_reading_once_and_in_order_across_a_split_and_a_merge(
     service.merge("plant", "shardId-000000000001", "shardId-000000000002").await;
     put(vec![aggregate(0, low, 20..30), aggregate(1, high, 23..30), record("stranger", b"21.5")]).await;
 
-    let args = TailArgs { stream: "readings".into(), from: Beginning::Oldest, lane: None };
+    let args = TailArgs { stream: "readings".into(), from: Beginning::Oldest, lane: None, config: ConfigArgs::default() };
     let mut out = Lines::wanted(58);
     let summary = printed(&gateway, &args, &mut out).await;
 
@@ -121,7 +124,7 @@ async fn tail_from_latest_prints_one_lane_of_what_comes_from_then_on() {
         client.put("plant", records, PATIENCE).await.unwrap();
     };
     put(0).await;
-    let args = TailArgs { stream: "readings".into(), from: Beginning::Latest, lane: Some(1) };
+    let args = TailArgs { stream: "readings".into(), from: Beginning::Latest, lane: Some(1), config: ConfigArgs::default() };
     let mut out = Lines::wanted(3);
     let enough = out.enough.clone();
     let field = async {

@@ -87,5 +87,5 @@ fn refused_credentials_are_tried_once_more_at_once_and_then_every_minute() {
     assert!(!stream.failed(now, Class::Credentials, &[0], 1.0));
     assert_eq!(lanes_of(stream.next(now, |_| A_LOT, 1 << 20, false)), [0]);
     assert!(stream.failed(now, Class::Credentials, &[0], 1.0));
-    assert_eq!(stream.next(now, |_| A_LOT, 1 << 20, false), Next::Wait(now + Duration::from_secs(60)));
+    assert_eq!(stream.next(now, |_| A_LOT, 1 << 20, false), Next::Wait(now + Duration::from_mins(1)));
 }
