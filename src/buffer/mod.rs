@@ -11,6 +11,9 @@ mod pool;
 mod store;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,

@@ -1,0 +1,273 @@
+//! The buffer on a real file, opened and closed as an agent does.
+
+use std::{fs, path::Path};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::status::{Reason, Status};
+
+const SOURCE: SourceId = SourceId(0);
+
+struct Bench {
+    dir: TempDir,
+    settings: BufferSettings,
+    status: Status,
+    opened: Option<Opened>,
+    seq: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let settings = BufferSettings {
+            path: dir.path().join("buffer.db"),
+            hold: Duration::ZERO,
+            memory: 1 << 20,
+            max_size: 8 << 20,
+            streams: [("s".to_owned(), (WhenFull::DropOldest, None))].into(),
+            windows: [("broker".to_owned(), (SOURCE, 20))].into(),
+        };
+        Self { dir, settings, status: Status::default(), opened: None, seq: 0 }.open()
+    }
+
+    fn open(mut self) -> Self {
+        self.status = Status::default();
+        self.seq = 0;
+        self.opened = Some(Buffer::open(&self.settings, &[layout("s")], self.status.clone()).unwrap());
+        self
+    }
+
+    fn close(mut self) -> Self {
+        let Opened { buffer, thread, .. } = self.opened.take().unwrap();
+        drop(buffer);
+        thread.join().unwrap();
+        self
+    }
+
+    fn buffer(&self) -> &Buffer {
+        &self.opened.as_ref().unwrap().buffer
+    }
+
+    fn lane(&self) -> LaneId {
+        self.opened.as_ref().unwrap().lanes[0].0.id
+    }
+
+    /// Appends one chunk with one reading, and waits until it is safe.
+    async fn holds(&mut self, data: impl Into<Bytes>) {
+        let (publish, mut safe) = watch::channel(0);
+        self.buffer().publish_receipts(SOURCE, publish);
+        self.append(data);
+        safe.wait_for(|safe| *safe == self.seq).await.unwrap();
+    }
+
+    fn append(&mut self, data: impl Into<Bytes>) {
+        let chunk = Chunk {
+            lane: self.lane(),
+            readings: 1,
+            run: RunId(3),
+            first_seq: self.seq,
+            arrived: Timestamp(1),
+            keys: None,
+            data: data.into(),
+        };
+        self.seq += 1;
+        let fingerprints = vec![Fingerprint { packet: 9, hash: u32::try_from(self.seq).unwrap() }];
+        let marks = vec![Mark { source: SOURCE, up_to: self.seq, fingerprints }];
+        self.status.received("s", 1);
+        self.buffer().append(Group { chunks: vec![chunk], marks, since: Instant::now() });
+    }
+
+    /// Everything that waits, in order, without forgetting it.
+    async fn drained(&self) -> Vec<Bytes> {
+        let mut all = Vec::new();
+        while let Some(taken) = self.buffer().oldest(self.lane(), 1 << 20).await.unwrap() {
+            let bytes = taken.pieces.iter().map(|piece| piece.data.len() as u64).sum();
+            let readings = taken.pieces.iter().map(|piece| piece.readings).sum();
+            let number = taken.pieces.last().unwrap().position.number + 1;
+            let up_to = Position { number, ..Position::default() };
+            all.extend(taken.pieces.into_iter().map(|piece| piece.data));
+            self.buffer().forget(Instant::now(), self.lane(), "s", &Delivered { readings, bytes, up_to });
+        }
+        all
+    }
+
+    fn ledger_balances(&self) {
+        let ledger = self.status.lock().ledger_total();
+        assert!(ledger.balances(), "{ledger:?}");
+        assert_eq!(ledger.buffered, self.buffer().readings("s"));
+    }
+}
+
+fn layout(stream: &str) -> Layout {
+    Layout { stream: stream.into(), number: 0, of: 1, partition_key: "k".into(), hash_key: Some(5) }
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
+#[tokio::test]
+async fn what_is_safe_is_there_after_a_restart_under_its_old_name() {
+    let mut bench = Bench::new();
+    bench.holds("one").await;
+    bench.holds("two").await;
+
+    let bench = bench.close().open();
+
+    let opened = bench.opened.as_ref().unwrap();
+    assert_eq!(opened.lanes[0].1, Some(Previous { run: RunId(3), seq: 1 }));
+    assert_eq!(opened.known["broker"].iter().map(|known| known.hash).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(bench.buffer().waiting(bench.lane()), Waiting { readings: 2, bytes: 6 });
+    assert_eq!(bench.drained().await, ["one", "two"]);
+    bench.ledger_balances();
+}
+
+#[tokio::test]
+async fn a_drained_lane_remembers_its_last_name_and_reuses_no_number() {
+    let mut bench = Bench::new();
+    bench.holds("one").await;
+    bench.drained().await;
+    bench.holds("two").await;
+    bench.drained().await;
+
+    let mut bench = bench.close().open();
+
+    assert_eq!(bench.opened.as_ref().unwrap().lanes[0].1, Some(Previous { run: RunId(3), seq: 1 }));
+    bench.holds("three").await;
+    let taken = bench.buffer().oldest(bench.lane(), 1).await.unwrap().unwrap();
+    assert_eq!(taken.pieces[0].position.number, 2);
+}
+
+#[tokio::test]
+async fn a_file_that_is_drained_as_it_fills_does_not_grow() {
+    let mut bench = Bench::new();
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        for _ in 0..40 {
+            bench.holds(vec![1; 50_000]).await;
+            bench.drained().await;
+        }
+        sizes.push(size(&bench.settings.path) + size(&bench.dir.path().join("buffer.db-wal")));
+    }
+    assert!(sizes[5] <= sizes[1], "{sizes:?}");
+}
+
+#[tokio::test]
+async fn a_full_buffer_drops_the_oldest_and_the_ledger_says_how_many() {
+    let mut bench = Bench::new();
+    for n in 0..200_u8 {
+        bench.holds(vec![n; 100_000]).await;
+    }
+    let files = size(&bench.settings.path) + size(&bench.dir.path().join("buffer.db-wal"));
+    assert!(files <= bench.settings.max_size, "{files}");
+    bench.ledger_balances();
+    let dropped = bench.status.lock().ledger_total().dropped.get(Reason::Overflow);
+
+    let bench = bench.close().open();
+
+    let kept: Vec<u8> = bench.drained().await.iter().map(|data| data[0]).collect();
+    assert!(dropped > 100, "{dropped}");
+    assert_eq!(kept, (u8::try_from(dropped).unwrap()..200).collect::<Vec<_>>(), "the youngest stay, without a gap");
+    bench.ledger_balances();
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_not_dropped_and_still_counts_after_a_restart() {
+    let mut bench = Bench::new();
+    bench.holds(vec![0; 100_000]).await;
+    bench.buffer().oldest(bench.lane(), 1).await.unwrap().unwrap();
+    for n in 1..200_u8 {
+        bench.holds(vec![n; 100_000]).await;
+    }
+    let waiting = bench.buffer().waiting(bench.lane());
+
+    let bench = bench.close().open();
+
+    assert_eq!(bench.buffer().waiting(bench.lane()), waiting);
+    let kept = bench.drained().await;
+    assert_eq!((kept[0][0], kept.len() as u64), (0, waiting.readings));
+    bench.ledger_balances();
+}
+
+#[tokio::test]
+async fn a_stream_that_blocks_keeps_everything_and_has_no_room() {
+    let mut bench = Bench::new().close();
+    bench.settings.streams = [("s".to_owned(), (WhenFull::Block, None))].into();
+    let mut bench = bench.open();
+    let mut given = 0_u64;
+    while bench.buffer().has_room(["s"].into_iter(), 0) || bench.buffer().is_writing() && given < 100 {
+        bench.append(vec![7; 100_000]);
+        given += 1;
+        bench.buffer().settled().await;
+    }
+    assert!(given > 50, "{given}");
+    bench.ledger_balances();
+
+    assert_eq!(bench.drained().await.len() as u64, given);
+    assert!(bench.buffer().has_room(["s"].into_iter(), 0));
+    bench.ledger_balances();
+}
+
+#[tokio::test]
+async fn a_stream_over_its_own_bound_loses_its_own_oldest() {
+    let mut bench = Bench::new().close();
+    bench.settings.streams = [("s".to_owned(), (WhenFull::DropOldest, Some(1_000_000)))].into();
+    let mut bench = bench.open();
+    for n in 0..20_u8 {
+        bench.holds(vec![n; 100_000]).await;
+    }
+    bench.ledger_balances();
+    let waiting = bench.buffer().waiting(bench.lane());
+    assert!((900_000..=1_100_000).contains(&waiting.bytes), "{waiting:?}");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_costs_its_chunk_and_nothing_else() {
+    let mut bench = Bench::new();
+    for text in ["before", "damaged-in-the-middle", "behind"] {
+        bench.holds(text.repeat(100)).await;
+    }
+    let bench = bench.close();
+    let mut file = fs::read(&bench.settings.path).unwrap();
+    let at = file.windows(20).position(|bytes| bytes == b"damaged-in-the-middl").unwrap();
+    file[at] ^= 1;
+    fs::write(&bench.settings.path, file).unwrap();
+
+    let bench = bench.open();
+
+    assert_eq!(bench.drained().await, ["before".repeat(100), "behind".repeat(100)]);
+    assert_eq!(bench.status.lock().ledger_total().dropped.get(Reason::Corrupt), 1);
+    bench.ledger_balances();
+}
+
+#[tokio::test]
+async fn a_lane_with_another_layout_is_another_lane_and_the_old_one_is_found() {
+    let mut bench = Bench::new();
+    bench.holds("old").await;
+    let bench = bench.close();
+
+    let changed = Layout { of: 2, ..layout("s") };
+    let opened = Buffer::open(&bench.settings, &[changed], Status::default()).unwrap();
+
+    assert_eq!(opened.older.iter().map(|lane| &lane.layout).collect::<Vec<_>>(), [&layout("s")]);
+    assert_eq!(opened.lanes[0].1, Some(Previous { run: RunId(3), seq: 0 }), "`prev` leads from the old one to the new one");
+}
+
+#[tokio::test]
+async fn a_second_process_and_a_foreign_file_are_refused() {
+    let bench = Bench::new();
+    let again = Buffer::open(&bench.settings, &[], Status::default());
+    assert!(matches!(again, Err(BufferError::InUse { .. })));
+
+    let bench = bench.close();
+    let later = rusqlite::Connection::open(&bench.settings.path).unwrap();
+    later.pragma_update(None, "user_version", 99).unwrap();
+    drop(later);
+    let before = fs::read(&bench.settings.path).unwrap();
+    assert!(matches!(Buffer::open(&bench.settings, &[], Status::default()), Err(BufferError::Foreign { .. })));
+    assert_eq!(fs::read(&bench.settings.path).unwrap(), before, "untouched");
+
+    fs::write(&bench.settings.path, [0x55; 5000]).unwrap();
+    assert!(matches!(Buffer::open(&bench.settings, &[], Status::default()), Err(BufferError::Foreign { .. })));
+}
