@@ -71,7 +71,10 @@ impl Router {
     pub(super) fn give_up(&self, topic: &str, why: Reason) {
         let mut taken = false;
         for stream in self.routes.streams_of(self.source, topic) {
-            self.status.dropped_at_the_door(stream, why, 1);
+            match why {
+                Reason::TooLarge => self.status.rejected(stream, why, 1),
+                _ => self.status.dropped_at_the_door(stream, why, 1),
+            }
             taken = true;
         }
         if !taken {

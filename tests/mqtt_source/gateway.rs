@@ -1,29 +1,28 @@
 //! The gateway with its MQTT source, and a test in the place of ingest.
 
-use std::time::Duration;
+use std::{collections::VecDeque, sync::Arc};
 
 use headwater::{
-    config::MqttConfig,
+    config::{Config, MqttConfig, StreamConfig},
     ingest::{
         intake::{Door, door},
-        route::Router,
+        route::{Router, Routes},
     },
-    reading::{Fingerprint, Ordinal, Reading},
+    reading::{Fingerprint, Ordinal, Reading, SourceId},
     sources::{SourceError, mqtt},
     status::{Ledger, SourceState, Status},
 };
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// No event takes longer than this on a machine that works.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+use crate::support::{DEADLINE, eventually};
 
 pub struct Gateway {
     door: Door,
     status: Status,
     stop: CancellationToken,
     source: JoinHandle<Result<(), SourceError>>,
-    ahead: std::collections::VecDeque<Reading>,
+    ahead: VecDeque<Reading>,
 }
 
 impl Gateway {
@@ -34,9 +33,9 @@ impl Gateway {
     /// As after a restart, with the fingerprints that the run before committed.
     pub fn start_again(config: MqttConfig, known: Vec<Fingerprint>) -> Self {
         let (status, stop) = (Status::default(), CancellationToken::new());
-        let (intake, door) = door(Router::new(std::sync::Arc::default(), headwater::reading::SourceId(0), status.clone()));
+        let (intake, door) = door(router(status.clone()));
         let source = tokio::spawn(mqtt::run("broker".into(), "gw-1".into(), config, intake, known, status.clone(), stop.clone()));
-        Self { door, status, stop, source, ahead: [].into() }
+        Self { door, status, stop, source, ahead: VecDeque::new() }
     }
 
     /// Takes the next `n` readings from the source.
@@ -74,12 +73,11 @@ impl Gateway {
 
     /// Waits until the source's state is as wanted.
     pub async fn shows(&self, wanted: impl Fn(&SourceState) -> bool) {
-        let seen = async {
-            while !self.status.lock().sources.get("broker").is_some_and(&wanted) {
-                tokio::task::yield_now().await;
-            }
-        };
-        assert!(timeout(DEADLINE, seen).await.is_ok(), "the source shows {:?}", self.source_state());
+        eventually("the source shows it", async || {
+            let state = self.status.lock().sources.get("broker").cloned().unwrap_or_default();
+            if wanted(&state) { Ok(()) } else { Err(format!("{state:?}")) }
+        })
+        .await;
     }
 
     pub fn source_state(&self) -> SourceState {
@@ -90,18 +88,22 @@ impl Gateway {
         self.status.lock().ledger_total()
     }
 
-    /// What the status says is wrong, after waiting until it says something.
+    /// Waits until the status says that something is wrong with `part`, and returns it.
     pub async fn complains(&self, part: &str) -> String {
-        let seen = async {
-            loop {
-                if let Some(problem) = self.status.lock().problems.get(part) {
-                    return problem.what.clone();
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(DEADLINE, seen).await.unwrap_or_else(|_| panic!("no problem with {part}"))
+        eventually(format!("a problem with {part}"), async || {
+            let state = self.status.lock();
+            state.problems.get(part).map(|problem| problem.what.clone()).ok_or(format!("{:?}", state.problems))
+        })
+        .await
     }
+}
+
+/// One stream takes everything.
+fn router(status: Status) -> Router {
+    let stream = StreamConfig { from: vec!["broker".into()], ..StreamConfig::default() };
+    let config = Config { streams: [("readings".to_owned(), stream)].into(), ..Config::default() };
+    let source = SourceId(0);
+    Router::new(Arc::new(Routes::new(&config, |_| Some(source))), source, status)
 }
 
 /// Their payloads, in order.

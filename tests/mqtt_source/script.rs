@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_util::codec::Framed;
 
-use crate::gateway::DEADLINE;
+use crate::support::DEADLINE;
 
 pub struct ScriptedBroker(TcpListener);
 

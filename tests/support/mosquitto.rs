@@ -5,6 +5,7 @@
 
 use std::{fmt::Write, fs, net::Ipv4Addr, path::Path};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{net::TcpStream, process::Command};
 
@@ -146,6 +147,14 @@ impl Mosquitto {
         } else {
             format!("mqtt://{}:{}", Ipv4Addr::LOCALHOST, self.port)
         }
+    }
+
+    /// Has it save everything (SIGUSR1). It has saved when it next answers a client.
+    pub async fn save(&self) {
+        let saves = || self.log().matches("Saving in-memory database").count();
+        let before = saves();
+        self.running.as_ref().expect("the broker runs").signal(Signal::USR1);
+        eventually("mosquitto saves", async || if saves() > before { Ok(()) } else { Err(self.log()) }).await;
     }
 
     /// Ends it where it is (SIGKILL): what it had not saved is gone.
