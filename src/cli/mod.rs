@@ -1,1 +1,4 @@
 //! In the making.
+
+#[cfg(feature = "demo")]
+pub mod demo;
