@@ -33,6 +33,8 @@ pub struct State {
     pub problems: BTreeMap<String, Problem>,
     /// SIGTERM has arrived.
     pub stopping: bool,
+    /// Where the local page is served, once it is.
+    pub page: Option<SocketAddr>,
 }
 
 /// Not a stream's name: where readings are counted that no stream takes.
@@ -253,6 +255,11 @@ pub struct Problem {
     /// What to do about it.
     #[serde(rename = "do")]
     pub remedy: String,
+}
+
+/// An error and what caused it, on one line.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl Status {

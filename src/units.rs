@@ -4,7 +4,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Visitor},
+};
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +58,7 @@ impl fmt::Display for ByteCount {
 
 impl<'de> Deserialize<'de> for ByteCount {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
+        from.deserialize_str(Text { read: str::parse, wanted: r#"a size such as "64 MiB""# })
     }
 }
 
@@ -89,13 +92,31 @@ fn split_unit(text: &str) -> Option<(&str, &str)> {
     (digits > 0).then(|| (&text[..digits], text[digits..].trim_start()))
 }
 
+/// Says what it wants when it is given a bare number, because "a string" would not tell anybody that the unit is missing.
+struct Text<T> {
+    read: fn(&str) -> Result<T, String>,
+    wanted: &'static str,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.wanted)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.read)(text).map_err(E::custom)
+    }
+}
+
 /// For `#[serde(with = "units::duration")]`.
 pub mod duration {
-    use super::{Deserialize, Deserializer, Duration, Error, Serializer, format_duration, parse_duration};
+    use super::{Deserializer, Duration, Serializer, Text, format_duration, parse_duration};
 
     /// Reads a text such as `"250ms"`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        parse_duration(&String::deserialize(from)?).map_err(D::Error::custom)
+        from.deserialize_str(Text { read: parse_duration, wanted: r#"a duration such as "10s""# })
     }
 
     /// Writes it as it is read.

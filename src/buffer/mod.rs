@@ -1,1 +1,381 @@
-//! In the making.
+//! Stage 3 of 5: the durable pool between the field and the cloud.
+//!
+//! The uplink may be away for days, and a sensor never repeats itself, so readings wait here: in memory while the link is good, in
+//! SQLite when they must. One interface, append → oldest → forget, behind which only the buffer knows where a chunk lies.
+//!
+//! Invariants: a chunk stays, in memory or on disk, until its destination confirmed it. A receipt is given only for what is confirmed or
+//! fsynced. Memory and disk are bounded; when both are full, [`Buffer::has_room`] says no, and the wait travels back to the source.
+
+mod error;
+mod pool;
+mod store;
+mod writer;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot, watch};
+
+pub use error::{BoxError, BufferError};
+
+use self::pool::{Oldest, Policy, Pool, Receipts, StreamPolicy};
+use crate::{
+    config::WhenFull,
+    reading::{Fingerprint, Ordinal, SourceId, Timestamp},
+    record::{Previous, RunId},
+    status::Status,
+};
+
+/// What the buffer needs to know when it opens.
+#[derive(Clone, Debug)]
+pub struct BufferSettings {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// The longest an unconfirmed reading stays in memory only.
+    pub hold: Duration,
+    /// Bytes of readings in memory, at most.
+    pub memory: u64,
+    /// Bytes on disk, all files together.
+    pub max_size: u64,
+    /// By stream: what gives way when it is full, and its own bound in bytes.
+    pub streams: BTreeMap<String, (WhenFull, Option<u64>)>,
+    /// Sources whose sender repeats what was not acknowledged, and how many of their readings it has in flight at most.
+    pub windows: BTreeMap<String, (SourceId, u16)>,
+}
+
+/// A lane's row in the file; the same for as long as its layout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId(pub u32);
+
+/// One ordered sequence of readings, with the keys that they are sent under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Its row.
+    pub id: LaneId,
+    /// What it is.
+    pub layout: Layout,
+}
+
+/// What makes a lane. One with another number of siblings or another key is another lane, and the old one drains first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The name under `[streams]`.
+    pub stream: String,
+    /// Which of the stream's lanes, from 0.
+    pub number: u16,
+    /// How many lanes the stream has.
+    pub of: u16,
+    /// The partition key of its records.
+    pub partition_key: String,
+    /// The explicit hash key of its records.
+    pub hash_key: Option<u128>,
+}
+
+/// A run of readings of one lane, encoded, ready to be concatenated with the next.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// Whose readings they are.
+    pub lane: LaneId,
+    /// How many.
+    pub readings: u64,
+    /// The run that named them.
+    pub run: RunId,
+    /// The number of the first; the others follow without a gap.
+    pub first_seq: u64,
+    /// When the first arrived.
+    pub arrived: Timestamp,
+    /// The partition keys of the readings, where they are not the lane's own.
+    pub keys: Option<Arc<[String]>>,
+    /// KPL `records` fields.
+    pub data: Bytes,
+}
+
+/// All that had arrived up to a moment: nothing before it is missing, nothing after it is in.
+#[derive(Debug)]
+pub struct Group {
+    /// At most one a lane.
+    pub chunks: Vec<Chunk>,
+    /// How far the sources are with it.
+    pub marks: Vec<Mark>,
+    /// When the first of its readings arrived.
+    pub since: Instant,
+}
+
+/// How far one source is with a group.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Which source.
+    pub source: SourceId,
+    /// All its readings up to this one are in this group or before it.
+    pub up_to: Ordinal,
+    /// Of its readings in this group, those that the sender may repeat.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// What of a lane is to be sent next; outstanding until [`Buffer::forget`] or [`Buffer::release`].
+#[derive(Debug)]
+pub struct Taken {
+    /// Whose it is.
+    pub lane: LaneId,
+    /// In order; the first may begin inside a chunk, behind what was delivered of it.
+    pub pieces: Vec<Piece>,
+}
+
+/// A chunk, or the rest of one.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// Where it begins.
+    pub position: Position,
+    /// Readings in it.
+    pub readings: u64,
+    /// When the chunk's first reading arrived.
+    pub arrived: Timestamp,
+    /// As in [`Chunk`].
+    pub keys: Option<Arc<[String]>>,
+    /// As in [`Chunk`].
+    pub data: Bytes,
+}
+
+/// A place between two readings of a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The chunk's number in its lane.
+    pub number: u64,
+    /// Bytes of it that lie before.
+    pub offset: u64,
+    /// Readings of it that lie before.
+    pub readings: u64,
+}
+
+/// What a destination confirmed of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// How many readings.
+    pub readings: u64,
+    /// How many bytes of chunks.
+    pub bytes: u64,
+    /// What is to be sent next.
+    pub up_to: Position,
+}
+
+/// What waits in a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Readings, in memory and on disk.
+    pub readings: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+impl Piece {
+    /// The chunk with number `number`, less what lies before `position` of it.
+    fn starting_at(number: u64, chunk: &Chunk, position: Position) -> Self {
+        let position = if position.number == number { position } else { Position { number, ..Position::default() } };
+        let offset = usize::try_from(position.offset).unwrap_or(usize::MAX).min(chunk.data.len());
+        Self {
+            position,
+            readings: chunk.readings - position.readings,
+            arrived: chunk.arrived,
+            keys: chunk.keys.clone(),
+            data: chunk.data.slice(offset..),
+        }
+    }
+}
+
+/// A handle on the buffer; the file is closed when the last one is dropped.
+#[derive(Clone)]
+pub struct Buffer(Arc<Handle>);
+
+struct Handle(Arc<Shared>);
+
+/// What handles and the writer's thread share.
+struct Shared {
+    inner: Mutex<Inner>,
+    /// Work for the writer.
+    work: Condvar,
+    /// A group was appended.
+    appended: Notify,
+    /// Something was written or confirmed.
+    settled: Notify,
+    status: Status,
+}
+
+struct Inner {
+    pool: Pool,
+    reads: VecDeque<ReadRequest>,
+    receipts: BTreeMap<SourceId, watch::Sender<Ordinal>>,
+    closing: bool,
+}
+
+struct ReadRequest {
+    lane: LaneId,
+    from: Position,
+    at_most: u64,
+    reply: oneshot::Sender<Result<Option<Taken>, BufferError>>,
+}
+
+/// What a buffer knows from before.
+pub struct Opened {
+    /// The way in and out.
+    pub buffer: Buffer,
+    /// The lanes of `layouts`, in that order, and where each stood.
+    pub lanes: Vec<(Lane, Option<Previous>)>,
+    /// Lanes that nobody asked for, and that still have something: of an older layout, or of a stream that left the configuration.
+    pub older: Vec<Lane>,
+    /// By source, what its sender may repeat and we have.
+    pub known: BTreeMap<String, Vec<Fingerprint>>,
+    /// The thread that owns the file; it ends when the last handle is dropped.
+    pub thread: std::thread::JoinHandle<()>,
+}
+
+impl Buffer {
+    /// Opens the file, or makes it, and starts the thread that owns it. Blocks for as long as that takes.
+    pub fn open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
+        writer::open(settings, layouts, status)
+    }
+
+    /// Where the watermark of `source` is to be published.
+    pub fn publish_receipts(&self, source: SourceId, to: watch::Sender<Ordinal>) {
+        self.lock().receipts.insert(source, to);
+    }
+
+    /// Adds a group behind all others; never waits. Ask [`Self::has_room`] before taking more from a source.
+    pub fn append(&self, group: Group) {
+        let mut inner = self.lock();
+        let receipts = inner.pool.append(group);
+        self.settle(inner, &receipts);
+        self.0.0.appended.notify_one();
+    }
+
+    /// Whether a source may hand over more that goes to `streams`, while ingest holds `open_bytes` itself.
+    pub fn has_room<'a>(&self, streams: impl Iterator<Item = &'a str>, open_bytes: u64) -> bool {
+        self.lock().pool.has_room(streams, open_bytes)
+    }
+
+    /// Asks for everything that was appended to be written without waiting.
+    pub fn write(&self) {
+        self.lock().pool.ask();
+        self.0.0.work.notify_one();
+    }
+
+    /// Whether a write was asked for and is not done: the next group may gather behind it.
+    pub fn is_writing(&self) -> bool {
+        self.lock().pool.is_writing()
+    }
+
+    /// Waits until something was written or confirmed since the last time. For one waiter.
+    pub async fn settled(&self) {
+        self.0.0.settled.notified().await;
+    }
+
+    /// Waits until something was appended since the last time. For one waiter.
+    pub async fn appended(&self) {
+        self.0.0.appended.notified().await;
+    }
+
+    /// What of `lane` is to be sent next: as much as holds `at_most` bytes, and at least one chunk if there is one. It is outstanding
+    /// until [`Self::forget`] or [`Self::release`].
+    pub async fn oldest(&self, lane: LaneId, at_most: u64) -> Result<Option<Taken>, BufferError> {
+        loop {
+            let answer = {
+                let mut inner = self.lock();
+                match inner.pool.oldest(lane, at_most) {
+                    Oldest::Nothing => return Ok(None),
+                    Oldest::InMemory(taken) => return Ok(Some(taken)),
+                    Oldest::OnDisk(from) => {
+                        let (reply, answer) = oneshot::channel();
+                        inner.reads.push_back(ReadRequest { lane, from, at_most, reply });
+                        answer
+                    }
+                }
+            };
+            self.0.0.work.notify_one();
+            // Nothing came back when the head of the lane was dropped or is corrupt: then there is another head.
+            if let Some(taken) = answer.await.map_err(|_| BufferError::Closed)?? {
+                return Ok(Some(taken));
+            }
+        }
+    }
+
+    /// `delivered` of `lane` was confirmed by its destination. What was written of it goes with the next insert.
+    pub fn forget(&self, now: Instant, lane: LaneId, stream: &str, delivered: &Delivered) {
+        let mut inner = self.lock();
+        let receipts = inner.pool.forget(now, lane, delivered);
+        self.0.0.status.delivered(stream, delivered.readings);
+        self.settle(inner, &receipts);
+    }
+
+    /// What was outstanding of `lane` was not confirmed, and waits again.
+    pub fn release(&self, lane: LaneId) {
+        self.lock().pool.release(lane);
+    }
+
+    /// What waits in `lane`.
+    pub fn waiting(&self, lane: LaneId) -> Waiting {
+        let waiting = self.lock().pool.lane_waiting(lane);
+        Waiting { readings: waiting.readings, bytes: waiting.bytes }
+    }
+
+    /// Readings of `stream` that are here: what the ledger must say, less what ingest still holds.
+    pub fn readings(&self, stream: &str) -> u64 {
+        self.lock().pool.waiting(stream).readings
+    }
+
+    fn settle(&self, inner: MutexGuard<Inner>, receipts: &Receipts) {
+        self.0.0.settle(inner, receipts);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.0.lock()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Poisoned means that a stage panicked; the agent is about to end, and closing the file in order is still right.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells everyone what has changed.
+    fn settle(&self, inner: MutexGuard<Inner>, receipts: &Receipts) {
+        for (source, up_to) in receipts {
+            if let Some(to) = inner.receipts.get(source) {
+                to.send_replace(*up_to);
+            }
+        }
+        {
+            let mut state = self.status.lock();
+            state.buffer.memory = inner.pool.memory();
+            for (stream, (waiting, oldest)) in inner.pool.backlog() {
+                if let Some(stream) = state.streams.get_mut(stream) {
+                    stream.backlog_bytes = waiting.bytes;
+                    stream.oldest = oldest;
+                }
+            }
+        }
+        drop(inner);
+        self.work.notify_one();
+        self.settled.notify_one();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.lock().closing = true;
+        self.0.work.notify_one();
+    }
+}
+
+impl From<&BufferSettings> for Policy {
+    fn from(settings: &BufferSettings) -> Self {
+        let stream = |(name, (when_full, max_size)): (&String, &(WhenFull, Option<u64>))| {
+            (name.clone(), StreamPolicy { when_full: *when_full, max_size: *max_size })
+        };
+        Self { hold: settings.hold, memory: settings.memory, streams: settings.streams.iter().map(stream).collect() }
+    }
+}

@@ -1,1 +1,348 @@
-//! In the making.
+//! Stage 4 of 5: empties the buffer into the destinations, as fast as they let it and in order.
+//!
+//! One request a stream is on its way, with one record of each lane that is ready. Only what was refused is sent again, before anything
+//! later of its lane. While a destination is out of reach, one request at a time goes there as a probe.
+//!
+//! Invariant: the buffer forgets what was confirmed, and nothing else; whatever else happens to a request, its readings wait again.
+
+mod pace;
+mod pack;
+mod stream;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::{
+    pace::{Stride, backoff},
+    pack::pack,
+    stream::{Fate, LaneDrain, Next, Stream},
+};
+use crate::{
+    buffer::{Buffer, Delivered, Lane, LaneId, Layout},
+    clock,
+    kinesis::{Answer, Class, Client, PutError, Record},
+    status::{LaneState, Status, with_causes},
+};
+
+/// What the drain needs to know when it starts.
+pub struct DrainSettings {
+    /// The clouds, with their names under `[destinations]`.
+    pub destinations: Vec<(String, Client)>,
+    /// Every stream that is configured.
+    pub streams: Vec<StreamSettings>,
+    /// Uniform in 0..1; for waits.
+    pub random: fn() -> f64,
+}
+
+/// One stream, as far as it is sent.
+pub struct StreamSettings {
+    /// The name under `[streams]`.
+    pub name: String,
+    /// The name of the Kinesis stream.
+    pub target: String,
+    /// Its place among the destinations.
+    pub destination: usize,
+    /// How long a reading may wait for company.
+    pub linger: Duration,
+    /// Today's lanes.
+    pub lanes: Vec<Lane>,
+    /// Lanes of an older layout that still have something.
+    pub older: Vec<Lane>,
+}
+
+/// The stage; [`Self::run`] is its task.
+pub struct Drain {
+    streams: Vec<Stream>,
+    destinations: Vec<Destination>,
+    buffer: Buffer,
+    status: Status,
+    random: fn() -> f64,
+    in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Put> + Send>>>,
+}
+
+struct Destination {
+    name: String,
+    client: Client,
+    stride: Stride,
+    in_flight: usize,
+    /// Set while it is out of reach.
+    down: Option<Down>,
+}
+
+struct Down {
+    attempts: u32,
+    retry_at: Instant,
+}
+
+/// A request that has come to an end.
+struct Put {
+    stream: usize,
+    /// Lanes that had nothing to send after all, or whose readings could not be read.
+    empty: Vec<usize>,
+    sent: Vec<Sent>,
+    started: Instant,
+    result: Result<Vec<Answer>, PutError>,
+}
+
+/// One record of a request.
+struct Sent {
+    index: usize,
+    lane: LaneId,
+    bytes: usize,
+    delivered: Delivered,
+}
+
+impl Drain {
+    /// Builds the stage.
+    pub fn new(settings: DrainSettings, buffer: Buffer, status: Status) -> Self {
+        // Ingest seals for the stream that waits least; the others let what is sealed wait for the rest of their own linger.
+        let sealed_after = settings.streams.iter().map(|stream| stream.linger).min().unwrap_or_default();
+        let stream = |settings: StreamSettings| {
+            let older = settings.older.into_iter().map(|lane| LaneDrain::new(lane, true));
+            let lanes = older.chain(settings.lanes.into_iter().map(|lane| LaneDrain::new(lane, false))).collect();
+            Stream::new(&settings.name, &settings.target, settings.destination, settings.linger - sealed_after, lanes)
+        };
+        let destination = |(name, client): (String, Client)| {
+            status.link(&name, |link| {
+                client.endpoint().clone_into(&mut link.endpoint);
+                link.since = clock::now();
+            });
+            Destination { name, client, stride: Stride::default(), in_flight: 0, down: None }
+        };
+        Self {
+            streams: settings.streams.into_iter().map(stream).collect(),
+            destinations: settings.destinations.into_iter().map(destination).collect(),
+            buffer,
+            status,
+            random: settings.random,
+            in_flight: FuturesUnordered::new(),
+        }
+    }
+
+    /// Sends until `finish`: then one last request a stream, and the end.
+    pub async fn run(mut self, finish: CancellationToken) {
+        let mut last_put = vec![false; self.streams.len()];
+        loop {
+            let finishing = finish.is_cancelled();
+            let now = Instant::now();
+            let mut wake = None;
+            for (index, last) in last_put.iter_mut().enumerate() {
+                if self.streams[index].busy || *last {
+                    continue;
+                }
+                match self.next(now, index, finishing) {
+                    Next::Send(lanes) => self.send(now, index, &lanes),
+                    Next::Wait(at) => wake = Some(wake.map_or(at, |wake: Instant| wake.min(at))),
+                    Next::Idle => {}
+                }
+                *last = finishing;
+            }
+            if finishing && self.in_flight.is_empty() {
+                return;
+            }
+            tokio::select! {
+                Some(put) = self.in_flight.next() => self.settle(put),
+                () = self.buffer.appended() => {}
+                () = sleep_until(wake.unwrap_or(now).into()), if wake.is_some() => {}
+                () = finish.cancelled(), if !finishing => {}
+            }
+        }
+    }
+
+    fn next(&mut self, now: Instant, index: usize, hurry: bool) -> Next {
+        let stream = &mut self.streams[index];
+        let destination = &self.destinations[stream.destination];
+        match &destination.down {
+            Some(down) if down.retry_at > now => return Next::Wait(down.retry_at),
+            Some(_) if destination.in_flight > 0 => return Next::Idle, // one probe at a time; its end wakes us
+            _ => {}
+        }
+        let buffer = &self.buffer;
+        stream.next(now, |lane| buffer.waiting(lane.id), destination.stride.bytes(), hurry)
+    }
+
+    fn send(&mut self, started: Instant, index: usize, lanes: &[(usize, usize)]) {
+        let stream = &mut self.streams[index];
+        stream.busy = true;
+        let destination = &mut self.destinations[stream.destination];
+        destination.in_flight += 1;
+        let chosen: Vec<_> = lanes.iter().map(|(lane, at_most)| (*lane, stream.lanes[*lane].lane.clone(), *at_most)).collect();
+        let (buffer, client, target, status) =
+            (self.buffer.clone(), destination.client.clone(), stream.target.clone(), self.status.clone());
+        self.in_flight.push(Box::pin(async move {
+            let mut empty: Vec<usize> = chosen.iter().map(|(lane, ..)| *lane).collect();
+            let (sent, records) = load(&buffer, &status, chosen).await;
+            empty.retain(|lane| !sent.iter().any(|sent| sent.index == *lane));
+            let bytes = records.iter().map(Record::size).sum();
+            let result =
+                if records.is_empty() { Ok(Vec::new()) } else { client.put(&target, records, Stride::timeout(bytes)).await };
+            Put { stream: index, empty, sent, started, result }
+        }));
+    }
+
+    fn settle(&mut self, put: Put) {
+        let now = Instant::now();
+        let Put { stream, empty, sent, started, result } = put;
+        empty.iter().for_each(|lane| self.streams[stream].lanes[*lane].pause(now));
+        let destination = self.streams[stream].destination;
+        self.streams[stream].busy = false;
+        self.destinations[destination].in_flight -= 1;
+        if sent.is_empty() {
+            return;
+        }
+        self.count(destination, &sent, &result, now - started);
+        match result {
+            Ok(answers) => self.answered(now, started, stream, &sent, &answers),
+            Err(error) => self.failed(now, started, stream, &sent, &error),
+        }
+        self.report(stream);
+    }
+
+    fn answered(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], answers: &[Answer]) {
+        let stream = &mut self.streams[index];
+        stream.answered();
+        for (sent, answer) in sent.iter().zip(answers) {
+            let fate = match answer {
+                Answer::Accepted { .. } => Fate::Accepted,
+                Answer::Throttled { .. } => Fate::Throttled,
+                Answer::Failed { .. } => Fate::Failed,
+            };
+            if fate == Fate::Accepted {
+                self.buffer.forget(now, sent.lane, &stream.name, &sent.delivered);
+            } else {
+                self.buffer.release(sent.lane);
+            }
+            stream.lanes[sent.index].settle(started, now, sent.bytes, fate, (self.random)());
+        }
+        let name = stream.name.clone();
+        if self.status.solved(&part_of(&name)) {
+            info!(stream = name, "the stream takes readings again");
+        }
+    }
+
+    fn failed(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], error: &PutError) {
+        sent.iter().for_each(|sent| self.buffer.release(sent.lane));
+        let random = (self.random)();
+        let stream = &mut self.streams[index];
+        if matches!(error, PutError::Unknown { .. }) {
+            self.status.duplicated(&stream.name, sent.iter().map(|sent| sent.delivered.readings).sum());
+        }
+        let lanes: Vec<usize> = sent.iter().map(|sent| sent.index).collect();
+        match error.class() {
+            Class::Away => {
+                lanes.iter().for_each(|lane| stream.lanes[*lane].retries += 1);
+                let destination = &mut self.destinations[stream.destination];
+                let attempts = destination.down.as_ref().map_or(0, |down| down.attempts);
+                destination.stride.lost();
+                destination.down = Some(Down { attempts: attempts + 1, retry_at: now + backoff(attempts, random) });
+            }
+            Class::Throttled => {
+                for sent in sent {
+                    stream.lanes[sent.index].settle(started, now, sent.bytes, Fate::Throttled, random);
+                }
+            }
+            class => {
+                let (what, remedy) = (with_causes(error), "everything waits in the buffer; it is tried again every minute");
+                if stream.failed(now, class, &lanes, random)
+                    && self.status.problem(&part_of(&stream.name), clock::now(), what.clone(), remedy)
+                {
+                    warn!(stream = stream.name, "{what}; {remedy}");
+                }
+            }
+        }
+    }
+
+    /// Puts what a request tells of the link into the status.
+    fn count(&mut self, index: usize, sent: &[Sent], result: &Result<Vec<Answer>, PutError>, took: Duration) {
+        let destination = &mut self.destinations[index];
+        let bytes: usize = sent.iter().map(|sent| sent.bytes).sum();
+        let away = matches!(result, Err(error) if error.class() == Class::Away);
+        let refused: usize = match result {
+            Ok(answers) => {
+                let refused = sent.iter().zip(answers).filter(|(_, answer)| !matches!(answer, Answer::Accepted { .. }));
+                refused.map(|(sent, _)| sent.bytes).sum()
+            }
+            Err(_) if away => 0,
+            Err(_) => bytes,
+        };
+        if !away {
+            destination.down = None;
+            destination.stride.answered(bytes, took);
+        }
+        let error = result.as_ref().err().filter(|_| away).map(|error| with_causes(error));
+        let address = destination.client.address();
+        let mut changed = false;
+        self.status.link(&destination.name, |link| {
+            changed = link.up == away || link.put.count == 0;
+            if changed {
+                link.since = clock::now();
+            }
+            link.up = !away;
+            link.address = address;
+            link.error.clone_from(&error);
+            link.refused += refused as u64;
+            link.put.observe(took.as_secs_f64());
+            if !matches!(result, Err(PutError::Unreachable { .. })) {
+                link.uploaded += bytes.div_ceil(3) as u64 * 4; // base64
+            }
+        });
+        match error {
+            Some(error) if changed => warn!(destination = destination.name, "{error}; readings wait in the buffer"),
+            None if changed => info!(destination = destination.name, "the way to the cloud is open"),
+            _ => {}
+        }
+    }
+
+    fn report(&self, index: usize) {
+        let stream = &self.streams[index];
+        let mut lanes = BTreeMap::new();
+        for drain in &stream.lanes {
+            let state: &mut LaneState = lanes.entry(drain.lane.layout.number).or_default();
+            state.rate = drain.pace.rate().unwrap_or(state.rate);
+            state.retries += drain.retries;
+            state.throttled += drain.throttled;
+        }
+        self.status.lock().streams.entry(stream.name.clone()).or_default().lanes = lanes.into_values().collect();
+    }
+}
+
+fn part_of(stream: &str) -> String {
+    format!("stream {stream}")
+}
+
+/// Takes what is to be sent out of the buffer, and packs it.
+async fn load(buffer: &Buffer, status: &Status, lanes: Vec<(usize, Lane, usize)>) -> (Vec<Sent>, Vec<Record>) {
+    let (mut sent, mut records) = (Vec::new(), Vec::new());
+    for (index, Lane { id, layout }, at_most) in lanes {
+        let packed = match buffer.oldest(id, at_most as u64).await {
+            Ok(Some(taken)) => pack(&layout, &taken.pieces, at_most).map_err(|malformed| malformed.to_string()),
+            Ok(None) => Ok(None),
+            Err(error) => Err(with_causes(&error)),
+        };
+        match packed {
+            Ok(Some(packed)) => {
+                let Layout { partition_key, hash_key, .. } = layout;
+                sent.push(Sent { index, lane: id, bytes: packed.data.len(), delivered: packed.delivered });
+                records.push(Record { partition_key, explicit_hash_key: hash_key, data: packed.data });
+            }
+            Ok(None) => {}
+            Err(what) => {
+                buffer.release(id);
+                let part = part_of(&layout.stream);
+                if status.problem(&part, clock::now(), what.clone(), "check the disk; the readings stay in the buffer") {
+                    warn!(stream = layout.stream, "{what}; the readings stay in the buffer");
+                }
+            }
+        }
+    }
+    (sent, records)
+}

@@ -38,8 +38,9 @@ impl Intake {
 
     /// Waits until more than `known` readings are safe, and says how many: all up to that one are confirmed by their destinations or
     /// fsynced, in every stream they go to. A source must not acknowledge a later one to the field.
-    pub async fn safe_beyond(&mut self, known: Ordinal) -> Result<Ordinal, IntakeClosed> {
-        self.safe.wait_for(|safe| *safe > known).await.map(|safe| *safe).map_err(|_| IntakeClosed)
+    pub async fn safe_beyond(&self, known: Ordinal) -> Result<Ordinal, IntakeClosed> {
+        // A clone, so that a source can wait for room and for safety at once.
+        self.safe.clone().wait_for(|safe| *safe > known).await.map(|safe| *safe).map_err(|_| IntakeClosed)
     }
 
     /// How many readings are safe now.

@@ -1,1 +1,119 @@
-//! In the making.
+//! Stage 5 of 5: what Amazon expects, and nothing about us.
+//!
+//! The drain and `headwater tail` see a Kinesis stream as the few types below; only `client.rs` knows the SDK's own.
+//!
+//! Invariant: a request goes out once. What to send again, and when, is decided by those who know what it would cost.
+
+mod client;
+mod credentials;
+mod endpoint;
+mod error;
+pub mod limits;
+mod trust;
+
+use std::ops::RangeInclusive;
+
+pub use self::{
+    client::{Client, parse_time},
+    error::{Cause, Class, ClientError, PutError, ReadError, Refusal, Target},
+};
+use crate::reading::Timestamp;
+
+/// Where a record belongs in the stream: the shard whose range holds this number takes it.
+pub type HashKey = u128;
+
+/// One Kinesis record, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// 1 to 256 characters; its MD5 is the hash key when no explicit one is given.
+    pub partition_key: String,
+    /// Overrides the partition key's hash.
+    pub explicit_hash_key: Option<HashKey>,
+    /// The bytes, before base64.
+    pub data: Vec<u8>,
+}
+
+impl Record {
+    /// Bytes as the service counts them against its limits: data and partition key.
+    pub fn size(&self) -> usize {
+        self.data.len() + self.partition_key.len()
+    }
+}
+
+/// What became of one record of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is in the stream.
+    Accepted {
+        /// The shard that took it.
+        shard: String,
+        /// Its place in that shard.
+        sequence: String,
+    },
+    /// Its shard takes no more at the moment.
+    Throttled {
+        /// Names the account, the stream and the shard.
+        message: String,
+    },
+    /// The service failed on it, for no fault of the record. Send it again.
+    Failed {
+        /// The service's word for it, such as `InternalFailure`.
+        code: String,
+        /// Its explanation.
+        message: String,
+    },
+}
+
+/// One shard of a stream, open or closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Its name in the stream.
+    pub id: String,
+    /// None, or the one it was split from, or the two it was merged from.
+    pub parents: Vec<String>,
+    /// The hash keys that it takes, both ends included.
+    pub hashes: RangeInclusive<HashKey>,
+    /// Whether it still takes records.
+    pub open: bool,
+}
+
+/// Where to begin to read a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With what arrives from now on.
+    Latest,
+    /// With the oldest that the stream still has.
+    Oldest,
+    /// With what arrived at this time or later, by the service's clock.
+    At(Timestamp),
+    /// With the record that follows this sequence number.
+    After(String),
+}
+
+/// A position in a shard. It expires when it is not used for five minutes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position(String);
+
+/// What one read brought.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// In the order in which the shard took them.
+    pub records: Vec<Arrived>,
+    /// Where to go on; none when the shard is closed and was read to its end.
+    pub next: Option<Position>,
+    /// Whether there is more to be had at once.
+    pub more: bool,
+}
+
+/// One Kinesis record as it lies in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// As it was sent.
+    pub partition_key: String,
+    /// Its place in the shard.
+    pub sequence: String,
+    /// When the service took it, as far as it says.
+    pub arrived: Option<Timestamp>,
+    /// The bytes, after base64.
+    pub data: Vec<u8>,
+}

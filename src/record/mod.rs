@@ -1,1 +1,10 @@
-//! In the making.
+//! The bytes of one reading and of one aggregate; pure.
+//!
+//! A reading is encoded once, on the way in, and never decoded again: what ingest writes here is what Kinesis gets.
+
+pub mod deaggregate;
+pub mod envelope;
+pub mod kpl;
+mod payload;
+
+pub use envelope::{Envelope, Members, PayloadReader, Previous, RunId};

@@ -1,0 +1,42 @@
+# What CI runs is what we run: `make test`.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test bench tools format lint docs unit clean
+
+CARGO ?= cargo
+# How long `make demo` runs, in seconds; without it, until it is interrupted.
+SECONDS_ ?=
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## everything embedded, nothing to install; SECONDS_=20 ends by itself and checks every reading
+	$(CARGO) run --locked --release -- demo $(if $(SECONDS_),--seconds $(SECONDS_))
+
+build: ## the release binary, target/release/headwater
+	$(CARGO) build --locked --release
+
+test: tools format lint docs unit ## everything that must hold: format, lints, docs, tests; installs what the tests need
+
+bench: ## the figures of the README
+	$(CARGO) bench --locked
+
+tools: ## installs the parts that the tests run against
+	@sh tests/setup.sh
+
+format: ## checks the format
+	$(CARGO) fmt --check
+
+lint: ## lints as errors, with and without the demo
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+
+docs: ## the documentation of the code, private items too; a broken link is an error
+	RUSTDOCFLAGS="-Dwarnings -Arustdoc::private_intra_doc_links" $(CARGO) doc --locked --no-deps --document-private-items
+
+unit: ## the tests alone
+	$(CARGO) test --locked --no-fail-fast
+
+clean: ## removes all that was built or installed here
+	$(CARGO) clean
+	rm -rf tests/emulator/node_modules

@@ -1,0 +1,57 @@
+//! What can go wrong with the buffer's files.
+
+use std::path::PathBuf;
+
+/// An error of the buffer; the cause is in its source.
+#[derive(Debug, thiserror::Error)]
+pub enum BufferError {
+    /// The folder or the file cannot be made or read.
+    #[error("cannot open the buffer {path}; check that its folder exists and that this user may write there")]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: BoxError,
+    },
+    /// Another process has the buffer open.
+    #[error("the buffer {path} is in use by another process; stop that one first, or give this one a state_dir of its own")]
+    InUse {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A file of another program, or of a later version of this one.
+    #[error(
+        "{path} is not a buffer that this version can read ({what}); it is left as it is: move it away, or use the version that wrote it"
+    )]
+    Foreign {
+        /// The database file.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// A transaction failed; it was rolled back, and what it held is still in memory.
+    #[error("cannot write to the buffer {path}; check the disk: it may be full, read-only or failing")]
+    Write {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: BoxError,
+    },
+    /// Readings cannot be read back.
+    #[error("cannot read from the buffer {path}; check the disk")]
+    Read {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: BoxError,
+    },
+    /// The thread that owns the file is gone.
+    #[error("the buffer is closed")]
+    Closed,
+}
+
+/// A cause from below, whose type stays where it is known.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

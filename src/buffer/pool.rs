@@ -1,0 +1,380 @@
+//! What waits, and where it lies: decided here, without a clock and without a file.
+//!
+//! A lane's chunks are numbered. The last ones are in memory, written already or not; those before are on the disk alone. A group is a
+//! point in the order of arrival: when all of its chunks, and all groups before it, are confirmed or written, its readings are safe.
+//!
+//! Invariant: a chunk stays, in memory or on disk, until its destination confirmed it (`forget`), or overflow took it (`overflow.rs`).
+
+mod overflow;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Chunk, Delivered, Group, Lane, LaneId, Mark, Piece, Position, Taken,
+    store::{Delete, Earlier, StoredLane},
+};
+use crate::{
+    config::WhenFull,
+    reading::{Fingerprint, Ordinal, SourceId, Timestamp},
+};
+
+pub(super) use overflow::Victim;
+pub(super) use write::Write;
+
+/// When something has to be written, and what gives way.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    /// The longest an unconfirmed reading stays in memory only.
+    pub(super) hold: Duration,
+    /// Bytes of readings in memory, at most.
+    pub(super) memory: u64,
+    /// By stream; one that is not here has left the configuration.
+    pub(super) streams: BTreeMap<String, StreamPolicy>,
+}
+
+/// What one stream may take, and what gives way when it takes more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamPolicy {
+    pub(super) when_full: WhenFull,
+    pub(super) max_size: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    policy: Policy,
+    lanes: BTreeMap<LaneId, LaneState>,
+    /// Groups that are not safe, and safe ones behind such.
+    groups: VecDeque<OpenGroup>,
+    next_group: u64,
+    /// By source, what its broker may still repeat.
+    repeats: BTreeMap<SourceId, Repeats>,
+    /// Bytes of chunks in memory, and how many of them are there alone.
+    memory: u64,
+    unwritten: u64,
+    writing: write::State,
+}
+
+#[derive(Debug)]
+struct LaneState {
+    lane: Lane,
+    /// The number of the next chunk.
+    next: u64,
+    /// What the lane had since it began, when the next chunk is added.
+    total: Earlier,
+    /// What waits, on disk and in memory.
+    waiting: Earlier,
+    /// What is to be sent next.
+    position: Position,
+    /// Chunks below this number are on their way, and may not be dropped.
+    outstanding: u64,
+    /// The chunks in memory; the last one has number `next - 1`.
+    memory: VecDeque<Held>,
+    /// Rows below this number were written.
+    written_below: u64,
+    /// Rows below this number were deleted.
+    deleted_below: u64,
+    /// Rows below this number are dropped with the next transaction, if they are not on their way.
+    dropped_below: u64,
+    /// Arrival of what is to be sent next, or of something before it.
+    oldest: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct Held {
+    chunk: Chunk,
+    earlier: Earlier,
+    group: u64,
+    since: Instant,
+    written: bool,
+}
+
+#[derive(Debug)]
+struct OpenGroup {
+    number: u64,
+    /// Chunks that are neither confirmed nor written.
+    open: usize,
+    marks: Vec<Mark>,
+}
+
+/// The last fingerprints of one source, as many as its broker may have in flight.
+#[derive(Debug)]
+struct Repeats {
+    window: usize,
+    known: VecDeque<Fingerprint>,
+}
+
+/// Sources whose watermark rose, and to what.
+pub(super) type Receipts = Vec<(SourceId, Ordinal)>;
+
+/// Where the oldest chunks of a lane lie.
+#[derive(Debug)]
+pub(super) enum Oldest {
+    Nothing,
+    InMemory(Taken),
+    /// On disk, from this position on.
+    OnDisk(Position),
+}
+
+impl Earlier {
+    fn add(&mut self, readings: u64, bytes: u64) {
+        self.readings += readings;
+        self.bytes += bytes;
+    }
+
+    fn subtract(&mut self, readings: u64, bytes: u64) {
+        debug_assert!(self.readings >= readings && self.bytes >= bytes, "more left the lane than was in it");
+        self.readings = self.readings.saturating_sub(readings);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl LaneState {
+    /// The number of the first chunk that is in memory, or of the next one.
+    fn memory_from(&self) -> u64 {
+        self.next - self.memory.len() as u64
+    }
+
+    /// The range of rows that are confirmed, and wait for their delete.
+    fn deletable(&self) -> Option<Delete> {
+        let below = self.position.number.min(self.written_below);
+        (below > self.deleted_below).then(|| Delete {
+            lane: self.lane.id,
+            from: self.deleted_below,
+            up_to: below - 1,
+            hole: Earlier::default(),
+        })
+    }
+}
+
+impl Pool {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            lanes: BTreeMap::new(),
+            groups: VecDeque::new(),
+            next_group: 0,
+            repeats: BTreeMap::new(),
+            memory: 0,
+            unwritten: 0,
+            writing: write::State::default(),
+        }
+    }
+
+    /// Takes over what the file holds of a lane.
+    pub(super) fn add_lane(&mut self, stored: StoredLane) {
+        let (first, waiting, total, oldest) = match stored.ends {
+            None => (stored.next, Earlier::default(), Earlier::default(), None),
+            Some((first, last)) => {
+                let total = Earlier { readings: last.earlier.readings + last.readings, bytes: last.earlier.bytes + last.bytes };
+                let waiting = Earlier {
+                    readings: total.readings.saturating_sub(first.earlier.readings),
+                    bytes: total.bytes.saturating_sub(first.earlier.bytes),
+                };
+                (first.number, waiting, total, Some(first.arrived))
+            }
+        };
+        let state = LaneState {
+            next: stored.next,
+            total,
+            waiting,
+            position: Position { number: first, ..Position::default() },
+            outstanding: 0,
+            memory: VecDeque::new(),
+            written_below: stored.next,
+            deleted_below: first,
+            dropped_below: 0,
+            oldest,
+            lane: stored.lane,
+        };
+        self.lanes.insert(state.lane.id, state);
+    }
+
+    /// What `source`'s broker may repeat, `window` publishes at most.
+    pub(super) fn add_source(&mut self, source: SourceId, window: usize, known: Vec<Fingerprint>) {
+        self.repeats.insert(source, Repeats { window, known: known.into() });
+    }
+
+    /// Adds a group behind all others.
+    pub(super) fn append(&mut self, group: Group) -> Receipts {
+        let number = self.next_group;
+        self.next_group += 1;
+        let mut open = 0;
+        for chunk in group.chunks {
+            // Ingest makes chunks only for lanes that it got from here.
+            let Some(state) = self.lanes.get_mut(&chunk.lane) else { continue };
+            let bytes = chunk.data.len() as u64;
+            self.memory += bytes;
+            self.unwritten += bytes;
+            state.oldest.get_or_insert(chunk.arrived);
+            let earlier = state.total;
+            state.total.add(chunk.readings, bytes);
+            state.waiting.add(chunk.readings, bytes);
+            state.next += 1;
+            state.memory.push_back(Held { chunk, earlier, group: number, since: group.since, written: false });
+            open += 1;
+        }
+        self.groups.push_back(OpenGroup { number, open, marks: group.marks });
+        self.ask_if_half_full();
+        self.close_groups()
+    }
+
+    /// What of `lane` is to be sent next: as much as holds `at_most` bytes, and at least one chunk if there is one. It is outstanding
+    /// until `forget` or `release`.
+    pub(super) fn oldest(&mut self, lane: LaneId, at_most: u64) -> Oldest {
+        let Some(state) = self.lanes.get_mut(&lane) else { return Oldest::Nothing };
+        let position = state.position;
+        if position.number >= state.next {
+            return Oldest::Nothing;
+        }
+        let Some(skip) = position.number.checked_sub(state.memory_from()) else {
+            state.outstanding = u64::MAX; // until `took` knows how far the read went
+            return Oldest::OnDisk(position);
+        };
+        let mut pieces = Vec::new();
+        let mut bytes = 0;
+        let held = state.memory.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
+        for (number, held) in (position.number..).zip(held) {
+            if bytes >= at_most {
+                break;
+            }
+            let piece = Piece::starting_at(number, &held.chunk, position);
+            bytes += piece.data.len() as u64;
+            pieces.push(piece);
+        }
+        state.outstanding = position.number + pieces.len() as u64;
+        Oldest::InMemory(Taken { lane, pieces })
+    }
+
+    /// The chunks of `lane` below `below` were read from disk, and are on their way; none when there were no rows left.
+    pub(super) fn took(&mut self, now: Instant, lane: LaneId, below: Option<(u64, Timestamp)>) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        state.outstanding = below.map_or(0, |(number, _)| number);
+        match below {
+            Some((_, oldest)) => state.oldest = Some(oldest),
+            None => {
+                let number = state.memory_from();
+                self.advance(now, lane, Position { number, ..Position::default() });
+            }
+        }
+    }
+
+    /// What was outstanding of `lane` waits again.
+    pub(super) fn release(&mut self, lane: LaneId) {
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.outstanding = 0;
+        }
+    }
+
+    /// `delivered` of `lane` was confirmed. The rows of what was written go with the next insert.
+    pub(super) fn forget(&mut self, now: Instant, lane: LaneId, delivered: &Delivered) -> Receipts {
+        let Some(state) = self.lanes.get_mut(&lane) else { return Receipts::new() };
+        state.outstanding = 0;
+        state.waiting.subtract(delivered.readings, delivered.bytes);
+        self.advance(now, lane, delivered.up_to);
+        self.close_groups()
+    }
+
+    /// What is before `position` of `lane` is not needed any more.
+    fn advance(&mut self, now: Instant, lane: LaneId, position: Position) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        state.position = position;
+        let mut closed = Vec::new();
+        while state.memory_from() < position.number
+            && let Some(held) = state.memory.pop_front()
+        {
+            let bytes = held.chunk.data.len() as u64;
+            self.memory -= bytes;
+            if !held.written {
+                self.unwritten -= bytes;
+                closed.push(held.group);
+            }
+        }
+        if position.number >= state.memory_from() {
+            state.oldest = state.memory.front().map(|held| held.chunk.arrived);
+        }
+        if state.deletable().is_some() {
+            self.writing.delete_since.get_or_insert(now);
+        }
+        closed.into_iter().for_each(|group| self.close_chunk(group));
+    }
+
+    /// A chunk of `group` was confirmed or written.
+    fn close_chunk(&mut self, group: u64) {
+        let first = self.groups.front().map_or(0, |group| group.number);
+        let index = group.checked_sub(first).and_then(|index| usize::try_from(index).ok());
+        if let Some(group) = index.and_then(|index| self.groups.get_mut(index)) {
+            group.open -= 1;
+        }
+    }
+
+    /// Takes off the groups that are safe, in order.
+    fn close_groups(&mut self) -> Receipts {
+        let mut receipts = BTreeMap::new();
+        while let Some(group) = self.groups.pop_front_if(|group| group.open == 0) {
+            for mark in group.marks {
+                receipts.insert(mark.source, mark.up_to);
+                if let Some(repeats) = self.repeats.get_mut(&mark.source) {
+                    repeats.known.extend(mark.fingerprints);
+                    let surplus = repeats.known.len().saturating_sub(repeats.window);
+                    repeats.known.drain(..surplus);
+                }
+            }
+        }
+        receipts.into_iter().collect()
+    }
+
+    /// Whether a source may hand over more that goes to `streams`.
+    pub(super) fn has_room<'a>(&self, mut streams: impl Iterator<Item = &'a str>, open_bytes: u64) -> bool {
+        self.memory + open_bytes < self.policy.memory
+            && !streams.any(|stream| {
+                let policy = self.policy.streams.get(stream);
+                policy.is_some_and(|policy| {
+                    policy.when_full == WhenFull::Block && policy.max_size.is_some_and(|max| self.waiting(stream).bytes >= max)
+                })
+            })
+    }
+
+    /// What waits of one stream.
+    pub(super) fn waiting(&self, stream: &str) -> Earlier {
+        let mut sum = Earlier::default();
+        let lanes = self.lanes.values().filter(|state| state.lane.layout.stream == stream);
+        lanes.for_each(|state| sum.add(state.waiting.readings, state.waiting.bytes));
+        sum
+    }
+
+    /// By stream: what waits, and when the oldest of it arrived.
+    pub(super) fn backlog(&self) -> BTreeMap<&str, (Earlier, Option<Timestamp>)> {
+        let mut backlog: BTreeMap<&str, (Earlier, Option<Timestamp>)> = BTreeMap::new();
+        for state in self.lanes.values() {
+            let (waiting, oldest) = backlog.entry(&state.lane.layout.stream).or_default();
+            waiting.add(state.waiting.readings, state.waiting.bytes);
+            if state.waiting.readings > 0 {
+                *oldest = [*oldest, state.oldest].into_iter().flatten().min();
+            }
+        }
+        backlog
+    }
+
+    /// What waits in one lane, and since when, if it is known.
+    pub(super) fn lane_waiting(&self, lane: LaneId) -> Earlier {
+        self.lanes.get(&lane).map_or_else(Earlier::default, |state| state.waiting)
+    }
+
+    /// Readings that are in memory alone.
+    pub(super) fn unwritten_readings(&self) -> u64 {
+        let held = self.lanes.values().flat_map(|state| &state.memory);
+        held.filter(|held| !held.written).map(|held| held.chunk.readings).sum()
+    }
+
+    /// Bytes of chunks in memory.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory
+    }
+}

@@ -1,0 +1,189 @@
+//! When something has to be written, and what goes into the transaction.
+
+use super::{BTreeMap, Chunk, Delete, Duration, Earlier, Fingerprint, Instant, Pool, Receipts, SourceId};
+
+/// Most bytes in one transaction: bounds the WAL, and the time that one commit takes.
+const WRITE_BYTES: u64 = 1 << 20;
+/// Deletes wait this long for an insert to ride on; losing one only sends its chunk again.
+const DELETE_IDLE: Duration = Duration::from_secs(1);
+/// A commit that failed is tried again after this.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is asked of the writer, and how its last attempt ended.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// All groups before this one are to be written without waiting.
+    asked: u64,
+    /// Since when a delete waits.
+    pub(super) delete_since: Option<Instant>,
+    /// What was dropped from the middle of a lane, to be deleted with the next transaction.
+    pub(super) dropped: Vec<Delete>,
+    /// Not before this, because the last attempt failed.
+    retry_at: Option<Instant>,
+    /// A transaction is under way.
+    busy: bool,
+    /// The last attempt found no room; only a delete changes that.
+    full: bool,
+}
+
+/// One transaction's worth of work.
+#[derive(Debug, Default)]
+pub(in crate::buffer) struct Write {
+    pub(in crate::buffer) rows: Vec<WriteRow>,
+    pub(in crate::buffer) deletes: Vec<Delete>,
+    pub(in crate::buffer) receipts: Vec<(SourceId, Vec<Fingerprint>)>,
+}
+
+#[derive(Debug)]
+pub(in crate::buffer) struct WriteRow {
+    pub(in crate::buffer) number: u64,
+    pub(in crate::buffer) chunk: Chunk,
+    pub(in crate::buffer) earlier: Earlier,
+}
+
+impl Write {
+    pub(in crate::buffer) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.deletes.is_empty()
+    }
+}
+
+impl Pool {
+    /// Everything that is in memory now is to be written without waiting.
+    pub(in crate::buffer) fn ask(&mut self) {
+        self.writing.asked = self.next_group;
+    }
+
+    pub(super) fn ask_if_half_full(&mut self) {
+        if self.unwritten >= self.policy.memory / 2 {
+            self.ask();
+        }
+    }
+
+    /// Whether a commit is under way or was asked for, so that the next group may gather behind it.
+    pub(in crate::buffer) fn is_writing(&self) -> bool {
+        self.writing.busy || (self.writing.asked > self.groups.front().map_or(self.next_group, |group| group.number))
+    }
+
+    /// When the next write is due; none when nothing has to be written.
+    pub(in crate::buffer) fn due(&self) -> Option<Instant> {
+        let State { asked, delete_since, ref dropped, retry_at, full, .. } = self.writing;
+        let first_held = self.lanes.values().filter_map(|lane| lane.memory.iter().find(|held| !held.written));
+        let insert = first_held
+            .map(|held| if held.group < asked { held.since } else { held.since + self.policy.hold })
+            .min()
+            .filter(|_| !full || !dropped.is_empty());
+        let delete = delete_since.map(|since| if full { since } else { since + DELETE_IDLE });
+        let due = insert.into_iter().chain(delete).min()?;
+        Some(retry_at.map_or(due, |retry| retry.max(due)))
+    }
+
+    /// What to write now: the deletes that wait, and whole groups in the order of their arrival, up to a transaction's worth and to
+    /// `room` pages.
+    pub(in crate::buffer) fn write(&mut self, room: u64, pages_for: impl Fn(u64) -> u64) -> Write {
+        let mut write = Write { deletes: std::mem::take(&mut self.writing.dropped), ..Write::default() };
+        write.deletes.extend(self.lanes.values().filter_map(super::LaneState::deletable));
+        let mut by_group: BTreeMap<u64, Vec<WriteRow>> = BTreeMap::new();
+        for state in self.lanes.values() {
+            for (number, held) in (state.memory_from()..).zip(&state.memory).filter(|(_, held)| !held.written) {
+                let row = WriteRow { number, chunk: held.chunk.clone(), earlier: held.earlier };
+                by_group.entry(held.group).or_default().push(row);
+            }
+        }
+        let mut groups_below = self.next_group;
+        let (mut bytes, mut pages) = (0, 0);
+        for (group, rows) in by_group {
+            pages += rows.iter().map(|row| pages_for(row.chunk.data.len() as u64)).sum::<u64>();
+            if bytes >= WRITE_BYTES || pages > room {
+                groups_below = group;
+                self.writing.full = pages > room && write.is_empty();
+                break;
+            }
+            bytes += rows.iter().map(|row| row.chunk.data.len() as u64).sum::<u64>();
+            write.rows.extend(rows);
+        }
+        if !write.rows.is_empty() {
+            // What is due by `hold` takes everything with it: a second commit costs more than a larger one.
+            self.writing.asked = self.writing.asked.max(self.next_group);
+            write.receipts = self.fingerprints(groups_below);
+        }
+        self.writing.busy = !write.is_empty();
+        write
+    }
+
+    /// Whether the next transaction frees anything.
+    pub(in crate::buffer) fn has_deletes(&self) -> bool {
+        !self.writing.dropped.is_empty() || self.lanes.values().any(|state| state.deletable().is_some())
+    }
+
+    /// Pages that one transaction's worth of what is unwritten needs.
+    pub(in crate::buffer) fn pages_wanted(&self, pages_for: impl Fn(u64) -> u64) -> u64 {
+        let (mut bytes, mut pages) = (0, 0);
+        for held in self.lanes.values().flat_map(|lane| &lane.memory).filter(|held| !held.written) {
+            if bytes >= WRITE_BYTES {
+                break;
+            }
+            bytes += held.chunk.data.len() as u64;
+            pages += pages_for(held.chunk.data.len() as u64);
+        }
+        pages
+    }
+
+    /// `write` is on the disk.
+    pub(in crate::buffer) fn written(&mut self, now: Instant, write: &Write) -> Receipts {
+        self.writing = State { asked: self.writing.asked, dropped: std::mem::take(&mut self.writing.dropped), ..State::default() };
+        for delete in &write.deletes {
+            let Some(state) = self.lanes.get_mut(&delete.lane) else { continue };
+            state.dropped_below = 0;
+            if delete.hole.readings == 0 {
+                state.deleted_below = state.deleted_below.max(delete.up_to + 1);
+            }
+        }
+        for row in &write.rows {
+            let Some(state) = self.lanes.get_mut(&row.chunk.lane) else { continue };
+            state.written_below = state.written_below.max(row.number + 1);
+            // One that was confirmed meanwhile is not in memory any more; its row is deletable at once.
+            let index = row.number.checked_sub(state.memory_from()).and_then(|index| usize::try_from(index).ok());
+            if let Some(held) = index.and_then(|index| state.memory.get_mut(index)) {
+                held.written = true;
+                self.unwritten -= held.chunk.data.len() as u64;
+                let group = held.group;
+                self.close_chunk(group);
+            }
+        }
+        self.writing.delete_since = self.has_deletes().then_some(now);
+        self.evict();
+        self.close_groups()
+    }
+
+    /// `write` was rolled back: it is tried again later, with the same numbers.
+    pub(in crate::buffer) fn failed(&mut self, now: Instant, write: Write) {
+        self.writing.busy = false;
+        self.writing.retry_at = Some(now + RETRY);
+        self.writing.dropped.extend(write.deletes.into_iter().filter(|delete| delete.hole.readings > 0));
+    }
+
+    /// Written chunks leave memory, oldest first, when they take more than half of it; the drain reads them back.
+    fn evict(&mut self) {
+        for state in self.lanes.values_mut() {
+            while self.memory > self.policy.memory / 2
+                && let Some(held) = state.memory.pop_front_if(|held| held.written)
+            {
+                self.memory -= held.chunk.data.len() as u64;
+            }
+        }
+    }
+
+    /// What brokers may repeat of the groups below `below`, for the sources that have something new.
+    fn fingerprints(&self, below: u64) -> Vec<(SourceId, Vec<Fingerprint>)> {
+        let mut fresh: BTreeMap<SourceId, Vec<Fingerprint>> = BTreeMap::new();
+        for mark in self.groups.iter().take_while(|group| group.number < below).flat_map(|group| &group.marks) {
+            fresh.entry(mark.source).or_default().extend(&mark.fingerprints);
+        }
+        let all = |(source, fresh): (SourceId, Vec<Fingerprint>)| {
+            let repeats = self.repeats.get(&source)?;
+            let all: Vec<_> = repeats.known.iter().copied().chain(fresh).collect();
+            Some((source, all[all.len().saturating_sub(repeats.window)..].to_vec()))
+        };
+        fresh.into_iter().filter(|(_, fresh)| !fresh.is_empty()).filter_map(all).collect()
+    }
+}

@@ -1,0 +1,510 @@
+//! The buffer's file: the only place that knows SQL.
+//!
+//! A row is a chunk of readings of one lane. Its id is `lane << 40 | number`, so the chunks of a lane lie together in the order of
+//! their numbers, "the oldest of a lane" is a seek, and forgetting is a range: no index is kept, and no delete scans.
+//!
+//! Invariant: each call is one transaction, and is on the disk when it returns. Every row carries the CRC32C of its bytes, because
+//! SQLite does not notice a flipped bit in a blob, and how many readings and bytes its lane had before it, so that what waits is
+//! known at the start without counting.
+
+use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+
+use super::{BufferError, Chunk, Lane, LaneId, Layout};
+use crate::{
+    reading::{Fingerprint, Timestamp},
+    record::{Previous, RunId},
+};
+
+/// "HWBF": a file of ours, whatever its name.
+const APPLICATION_ID: i64 = 0x4857_4246;
+/// Version of the schema below.
+const SCHEMA_VERSION: i64 = 1;
+const PAGE_BYTES: u64 = 2048;
+/// Bytes of a page's content that follow the pointer to the next overflow page, and so the most that one page adds to a blob.
+const BLOB_BYTES_A_PAGE: u64 = PAGE_BYTES - 4;
+/// A WAL frame is a page and its header. Source: SQLite file format, section 4.1.
+const WAL_FRAME_BYTES: u64 = PAGE_BYTES + 24;
+/// Chunk numbers of a lane: a billion a day for three years.
+const NUMBER_BITS: u32 = 40;
+
+/// No MQTT topic and so no partition key contains it. Source: MQTT 3.1.1, section 1.5.3.
+const KEY_SEPARATOR: &str = "\0";
+
+const SCHEMA: &str = "
+    CREATE TABLE lane (
+        id            INTEGER PRIMARY KEY,
+        stream        TEXT NOT NULL,
+        number        INTEGER NOT NULL,
+        of            INTEGER NOT NULL,
+        partition_key TEXT NOT NULL,
+        hash_key      TEXT,
+        next          INTEGER NOT NULL,     -- no chunk of this number or above was deleted or delivered
+        run           INTEGER,              -- the last reading that is known to have had a name in this lane
+        seq           INTEGER
+    );
+    CREATE TABLE chunk (
+        id             INTEGER PRIMARY KEY,
+        readings       INTEGER NOT NULL,
+        earlier        INTEGER NOT NULL,    -- readings of the lane before this chunk
+        earlier_bytes  INTEGER NOT NULL,
+        ts             INTEGER NOT NULL,    -- arrival of the first; for people, never for order
+        run            INTEGER NOT NULL,
+        seq            INTEGER NOT NULL,    -- of the first
+        crc            INTEGER NOT NULL,    -- CRC32C of keys and data
+        keys           TEXT,                -- partition keys, where they are not the lane's own; NUL between them
+        data           BLOB NOT NULL        -- last, so that counting never touches overflow pages
+    );
+    CREATE TABLE receipt (
+        source       TEXT PRIMARY KEY,
+        fingerprints BLOB NOT NULL          -- of the publishes that a broker may still repeat: packet id, hash, big-endian
+    ) WITHOUT ROWID;
+";
+
+/// The open file.
+pub(super) struct Store {
+    connection: Connection,
+    path: PathBuf,
+    page_budget: u64,
+    checkpoint_frames: u64,
+    wal_frames: u64,
+    written: u64,
+    pages_used: u64,
+}
+
+/// What one transaction does.
+#[derive(Default)]
+pub(super) struct Transaction<'a> {
+    /// What goes.
+    pub(super) deletes: Vec<Delete>,
+    /// Chunks with their numbers, and what their lane had before them.
+    pub(super) inserts: Vec<Insert<'a>>,
+    /// Per source, what its broker may still repeat.
+    pub(super) receipts: Vec<(&'a str, Vec<Fingerprint>)>,
+}
+
+/// Chunks of one lane that go: numbers `from` to `up_to`, both included.
+#[derive(Clone, Debug)]
+pub(super) struct Delete {
+    pub(super) lane: LaneId,
+    pub(super) from: u64,
+    pub(super) up_to: u64,
+    /// What is deleted although earlier chunks stay, because they are on their way: those count it as theirs, so that the difference
+    /// between a lane's ends is what waits.
+    pub(super) hole: Earlier,
+}
+
+/// A chunk to be written.
+pub(super) struct Insert<'a> {
+    pub(super) number: u64,
+    pub(super) chunk: &'a Chunk,
+    pub(super) earlier: Earlier,
+}
+
+/// What a lane had before a chunk, since the lane began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Earlier {
+    pub(super) readings: u64,
+    pub(super) bytes: u64,
+}
+
+/// A chunk as it was read back.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) number: u64,
+    pub(super) readings: u64,
+    pub(super) bytes: u64,
+    /// None where the bytes are not those that were written.
+    pub(super) chunk: Option<Chunk>,
+}
+
+/// What a lane's rows tell without reading their data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) number: u64,
+    pub(super) readings: u64,
+    pub(super) bytes: u64,
+    pub(super) arrived: Timestamp,
+    pub(super) earlier: Earlier,
+}
+
+/// A lane as the file knows it.
+pub(super) struct StoredLane {
+    pub(super) lane: Lane,
+    pub(super) next: u64,
+    pub(super) previous: Option<Previous>,
+    /// Its first and last chunk.
+    pub(super) ends: Option<(Head, Head)>,
+}
+
+impl Store {
+    /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together.
+    pub(super) fn open(path: &Path, max_size: u64) -> Result<Self, BufferError> {
+        let fresh = !path.exists();
+        if fresh {
+            // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+                .map_err(|source| BufferError::Open { path: path.into(), source: source.into() })?;
+        }
+        let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => BufferError::InUse { path: path.into() },
+            Some(ErrorCode::NotADatabase) => BufferError::Foreign { path: path.into(), what: "not an SQLite database".into() },
+            _ => BufferError::Open { path: path.into(), source: source.into() },
+        };
+        let connection = Connection::open(path).map_err(failed)?;
+        // Exclusive, and before the WAL: no shared memory file, and no foreign reader that holds a snapshot and lets the WAL grow.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        let owner: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+        if tables > 0 && (owner, version) != (APPLICATION_ID, SCHEMA_VERSION) {
+            let what =
+                if owner == APPLICATION_ID { format!("schema version {version}") } else { "another program's database".into() };
+            return Err(BufferError::Foreign { path: path.into(), what });
+        }
+
+        let limits = Limits::within(max_size);
+        let settings = [
+            ("page_size", PAGE_BYTES.to_string()), // a commit's fixed cost is about three pages, so small ones wear least
+            ("auto_vacuum", "NONE".into()),        // freed pages are used again; INCREMENTAL costs 8 % more bytes, always
+            // With a WAL, NORMAL may forget the last commits when power is cut, and their receipts were already given. FULL would do,
+            // but for the rollback journal of the first switch to WAL, whose deletion only EXTRA makes durable.
+            ("synchronous", "EXTRA".into()),
+            ("journal_mode", "WAL".into()),
+            ("wal_autocheckpoint", "0".into()), // `commit` does it, and counts what it wrote
+            ("journal_size_limit", (limits.wal_frames * WAL_FRAME_BYTES).to_string()),
+            ("secure_delete", "OFF".into()), // overwriting what was drained would write everything twice
+            ("temp_store", "MEMORY".into()),
+            ("cache_size", "-1024".into()), // KiB; a chunk is written once and read once, so a larger cache holds nothing useful
+            ("mmap_size", "0".into()),      // with a map, an I/O error is a SIGBUS
+            // Beyond this SQLite says "full" while the file system still has room for the WAL, so deletes always work.
+            ("max_page_count", limits.pages.to_string()),
+        ];
+        for (name, value) in settings {
+            connection.pragma_update(None, name, value).map_err(failed)?;
+        }
+        if tables == 0 {
+            let identity = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};");
+            connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} {identity} COMMIT")).map_err(failed)?;
+        }
+        connection.set_prepared_statement_cache_capacity(16);
+        let mut store = Self {
+            connection,
+            path: path.into(),
+            page_budget: limits.pages,
+            checkpoint_frames: limits.checkpoint_frames,
+            wal_frames: 0,
+            written: 0,
+            pages_used: 0,
+        };
+        store.measure().map_err(failed)?;
+        Ok(store)
+    }
+
+    /// What the file holds of every lane that it knows.
+    pub(super) fn lanes(&self) -> Result<Vec<StoredLane>, BufferError> {
+        let read = || -> rusqlite::Result<Vec<StoredLane>> {
+            let mut lanes = Vec::new();
+            let mut select = self
+                .connection
+                .prepare("SELECT id, stream, number, of, partition_key, hash_key, next, run, seq FROM lane ORDER BY id")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                let id = LaneId(row.get(0)?);
+                let hash_key: Option<String> = row.get(5)?;
+                let layout = Layout {
+                    stream: row.get(1)?,
+                    number: row.get(2)?,
+                    of: row.get(3)?,
+                    partition_key: row.get(4)?,
+                    hash_key: hash_key.and_then(|key| key.parse().ok()),
+                };
+                let in_row = row
+                    .get::<_, Option<i64>>(7)?
+                    .zip(row.get::<_, Option<i64>>(8)?)
+                    .map(|(run, seq)| Previous { run: RunId(run.cast_unsigned()), seq: seq.cast_unsigned() });
+                let ends = self.head(id, "ASC")?.zip(self.head(id, "DESC")?);
+                lanes.push(StoredLane {
+                    lane: Lane { id, layout },
+                    next: row.get::<_, u64>(6)?.max(ends.map_or(0, |(_, last)| last.number + 1)),
+                    previous: self.last_name(id)?.or(in_row),
+                    ends,
+                });
+            }
+            Ok(lanes)
+        };
+        read().map_err(|source| self.unreadable(source))
+    }
+
+    /// Gives a lane its row.
+    pub(super) fn add_lane(&mut self, layout: &Layout) -> Result<LaneId, BufferError> {
+        let Layout { stream, number, of, partition_key, hash_key } = layout;
+        let inserted = self.connection.execute(
+            "INSERT INTO lane (stream, number, of, partition_key, hash_key, next) VALUES (?, ?, ?, ?, ?, 0)",
+            params![stream, number, of, partition_key, hash_key.map(|key| key.to_string())],
+        );
+        inserted.and_then(|_| self.measure()).map_err(|source| self.unwritable(source))?;
+        let id = u32::try_from(self.connection.last_insert_rowid());
+        id.map(LaneId).map_err(|source| BufferError::Write { path: self.path.clone(), source: source.into() })
+    }
+
+    /// The fingerprints that were kept with the last commit, by source.
+    pub(super) fn receipts(&self) -> Result<Vec<(String, Vec<Fingerprint>)>, BufferError> {
+        let read = || {
+            let mut select = self.connection.prepare("SELECT source, fingerprints FROM receipt")?;
+            let rows = select.query_map([], |row| Ok((row.get(0)?, fingerprints_from(&row.get::<_, Vec<u8>>(1)?))))?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(|source| self.unreadable(source))
+    }
+
+    /// Does all of `transaction`, or nothing of it. An id that exists already is a success: the same commit, repeated after an I/O
+    /// error that came when it was on the disk already.
+    pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<(), BufferError> {
+        self.try_commit(transaction).map_err(|source| self.unwritable(source))
+    }
+
+    fn try_commit(&mut self, transaction: &Transaction) -> rusqlite::Result<()> {
+        let tx = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        // Deletes come first, so that the inserts use the pages that they free.
+        for Delete { lane, from, up_to, hole } in &transaction.deletes {
+            let (first, last) = (row_id(*lane, *from), row_id(*lane, *up_to));
+            if !transaction.inserts.iter().any(|insert| insert.chunk.lane == *lane) {
+                // An emptied lane has no row left that knows its last name.
+                let mut remember = tx.prepare_cached(
+                    "UPDATE lane SET next = max(next, ?2 + 1),
+                         (run, seq) = (SELECT run, seq + readings - 1 FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
+                     WHERE id = ?1 AND EXISTS (SELECT 1 FROM chunk WHERE id BETWEEN ?3 AND ?4)
+                         AND NOT EXISTS (SELECT 1 FROM chunk WHERE id > ?4 AND id <= ?5)",
+                )?;
+                remember.execute(params![lane.0, up_to, first, last, row_id(*lane, MAX_NUMBER)])?;
+            }
+            tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
+            if hole.readings > 0 {
+                let mut close = tx.prepare_cached(
+                    "UPDATE chunk SET earlier = earlier + ?1, earlier_bytes = earlier_bytes + ?2 WHERE id >= ?3 AND id < ?4",
+                )?;
+                close.execute(params![hole.readings, hole.bytes, row_id(*lane, 0), first])?;
+            }
+        }
+        for Insert { number, chunk, earlier } in &transaction.inserts {
+            let keys = chunk.keys.as_ref().map(|keys| keys.join(KEY_SEPARATOR));
+            let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+            insert.execute(params![
+                row_id(chunk.lane, *number),
+                chunk.readings,
+                earlier.readings,
+                earlier.bytes,
+                chunk.arrived.0,
+                chunk.run.0.cast_signed(),
+                chunk.first_seq.cast_signed(),
+                checksum(keys.as_deref(), &chunk.data),
+                keys,
+                &chunk.data[..],
+            ])?;
+        }
+        for (source, fingerprints) in &transaction.receipts {
+            let mut replace = tx.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?, ?)")?;
+            replace.execute(params![source, fingerprints_to(fingerprints)])?;
+        }
+        tx.commit()?;
+        self.measure()
+    }
+
+    /// Chunks of `lane` from number `from` on: as many as hold `at_most` bytes, and at least one if there is one.
+    pub(super) fn read(&self, lane: LaneId, from: u64, at_most: u64) -> Result<Vec<Stored>, BufferError> {
+        let read = || -> rusqlite::Result<Vec<Stored>> {
+            let mut chunks = Vec::new();
+            let mut bytes = 0;
+            let mut select = self.connection.prepare_cached(
+                "SELECT id, readings, ts, run, seq, crc, keys, data FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+            )?;
+            let mut rows = select.query([row_id(lane, from), row_id(lane, MAX_NUMBER)])?;
+            while bytes < at_most {
+                let Some(row) = rows.next()? else { break };
+                let stored = stored_from(lane, row)?;
+                bytes += stored.bytes;
+                chunks.push(stored);
+            }
+            Ok(chunks)
+        };
+        read().map_err(|source| self.unreadable(source))
+    }
+
+    /// The first chunk of `lane` from number `from` on, without its data.
+    pub(super) fn first(&self, lane: LaneId, from: u64) -> Result<Option<Head>, BufferError> {
+        let read = || {
+            let sql = "SELECT id, readings, length(data), ts, earlier, earlier_bytes FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1";
+            self.connection.prepare_cached(sql)?.query_row([row_id(lane, from), row_id(lane, MAX_NUMBER)], head_from).optional()
+        };
+        read().map_err(|source| self.unreadable(source))
+    }
+
+    /// Gives the file system back what an outage took, once little is left of it.
+    pub(super) fn shrink_if_worth_it(&mut self) -> Result<(), BufferError> {
+        const FREE: u64 = (64 << 20) / PAGE_BYTES;
+        const LIVE: u64 = (4 << 20) / PAGE_BYTES;
+        let shrink = |store: &mut Self| -> rusqlite::Result<()> {
+            let pages: u64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            if store.pages_used > LIVE || pages - store.pages_used < FREE {
+                return Ok(());
+            }
+            store.connection.execute_batch("VACUUM")?;
+            store.measure()?;
+            store.checkpoint()
+        };
+        shrink(self).map_err(|source| self.unwritable(source))
+    }
+
+    /// Pages that one more row with `bytes` of data needs at most.
+    pub(super) fn pages_for(bytes: u64) -> u64 {
+        bytes.div_ceil(BLOB_BYTES_A_PAGE) + 1
+    }
+
+    /// Pages in use, and how many there may be.
+    pub(super) fn pages(&self) -> (u64, u64) {
+        // The b-tree's inner pages and the small tables need room too.
+        (self.pages_used, self.page_budget - self.page_budget / 32 - 16)
+    }
+
+    /// Bytes of all files together, now.
+    pub(super) fn size(&self) -> u64 {
+        let wal = PathBuf::from(format!("{}-wal", self.path.display()));
+        [&self.path, &wal].iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
+    }
+
+    /// Bytes written to the files since the start. A page that a checkpoint copies counts each time it stands in the WAL, so this is
+    /// an upper bound.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Learns after a commit how many pages are used and how far the WAL has grown; empties the WAL into the file when it is due.
+    fn measure(&mut self) -> rusqlite::Result<()> {
+        let frames: u64 = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], wal_frames)?;
+        // A WAL that starts over begins with a frame count below the one before.
+        self.written += if frames >= self.wal_frames { frames - self.wal_frames } else { frames } * WAL_FRAME_BYTES;
+        self.wal_frames = frames;
+        let pages: u64 = self.connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
+        let free: u64 = self.connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+        self.pages_used = pages - free;
+        if frames >= self.checkpoint_frames { self.checkpoint() } else { Ok(()) }
+    }
+
+    fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        let copied: u64 = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2))?;
+        self.written += copied * PAGE_BYTES;
+        self.wal_frames = 0;
+        Ok(())
+    }
+
+    fn head(&self, lane: LaneId, order: &str) -> rusqlite::Result<Option<Head>> {
+        let sql = format!(
+            "SELECT id, readings, length(data), ts, earlier, earlier_bytes FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id {order} LIMIT 1"
+        );
+        self.connection.query_row(&sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], head_from).optional()
+    }
+
+    fn last_name(&self, lane: LaneId) -> rusqlite::Result<Option<Previous>> {
+        let sql = "SELECT run, seq + readings - 1 FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1";
+        let name = |row: &Row| {
+            let run: i64 = row.get(0)?;
+            Ok(Previous { run: RunId(run.cast_unsigned()), seq: row.get(1)? })
+        };
+        self.connection.query_row(sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], name).optional()
+    }
+
+    fn unreadable(&self, source: rusqlite::Error) -> BufferError {
+        BufferError::Read { path: self.path.clone(), source: source.into() }
+    }
+
+    fn unwritable(&self, source: rusqlite::Error) -> BufferError {
+        BufferError::Write { path: self.path.clone(), source: source.into() }
+    }
+}
+
+/// How `max_size` is shared out between the database and its WAL.
+struct Limits {
+    pages: u64,
+    checkpoint_frames: u64,
+    wal_frames: u64,
+}
+
+impl Limits {
+    fn within(max_size: u64) -> Self {
+        // A large WAL spares the disk, because a page that changes often is copied once; beyond 16 MiB there is little to gain.
+        let checkpoint = (max_size / 16).clamp(256 << 10, 16 << 20);
+        let checkpoint_frames = checkpoint / WAL_FRAME_BYTES;
+        // The WAL is emptied after the commit that fills it, so it can pass that mark by one transaction.
+        let wal_frames = checkpoint_frames + (5 << 19) / WAL_FRAME_BYTES;
+        Self { pages: max_size.saturating_sub(wal_frames * WAL_FRAME_BYTES) / PAGE_BYTES, checkpoint_frames, wal_frames }
+    }
+}
+
+const MAX_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
+
+fn row_id(lane: LaneId, number: u64) -> i64 {
+    i64::from(lane.0) << NUMBER_BITS | (number & MAX_NUMBER).cast_signed()
+}
+
+fn checksum(keys: Option<&str>, data: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(keys.unwrap_or_default().as_bytes()), data)
+}
+
+fn wal_frames(row: &Row) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(1)?.max(0).cast_unsigned())
+}
+
+fn head_from(row: &Row) -> rusqlite::Result<Head> {
+    Ok(Head {
+        number: row.get::<_, i64>(0)?.cast_unsigned() & MAX_NUMBER,
+        readings: row.get(1)?,
+        bytes: row.get(2)?,
+        arrived: Timestamp(row.get(3)?),
+        earlier: Earlier { readings: row.get(4)?, bytes: row.get(5)? },
+    })
+}
+
+fn stored_from(lane: LaneId, row: &Row) -> rusqlite::Result<Stored> {
+    let readings: u64 = row.get(1)?;
+    let run: i64 = row.get(3)?;
+    let keys: Option<String> = row.get(6)?;
+    let data: Vec<u8> = row.get(7)?;
+    let intact = row.get::<_, u32>(5)? == checksum(keys.as_deref(), &data);
+    Ok(Stored {
+        number: row.get::<_, i64>(0)?.cast_unsigned() & MAX_NUMBER,
+        readings,
+        bytes: data.len() as u64,
+        chunk: intact.then_some(Chunk {
+            lane,
+            readings,
+            run: RunId(run.cast_unsigned()),
+            first_seq: row.get(4)?,
+            arrived: Timestamp(row.get(2)?),
+            keys: keys.map(|keys| keys.split(KEY_SEPARATOR).map(Into::into).collect()),
+            data: Bytes::from(data),
+        }),
+    })
+}
+
+fn fingerprints_to(fingerprints: &[Fingerprint]) -> Vec<u8> {
+    fingerprints.iter().flat_map(|one| one.packet.to_be_bytes().into_iter().chain(one.hash.to_be_bytes())).collect()
+}
+
+fn fingerprints_from(bytes: &[u8]) -> Vec<Fingerprint> {
+    let entry = |six: &[u8]| Fingerprint {
+        packet: u16::from_be_bytes([six[0], six[1]]),
+        hash: u32::from_be_bytes([six[2], six[3], six[4], six[5]]),
+    };
+    bytes.chunks_exact(6).map(entry).collect()
+}

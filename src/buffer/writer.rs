@@ -1,0 +1,256 @@
+//! The thread that owns the file: it waits, and does what the pool decides.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use super::{
+    Buffer, BufferError, BufferSettings, Handle, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest, Shared, Taken,
+    pool::{Victim, Write},
+    store::{Insert, Store, Stored, StoredLane, Transaction},
+};
+use crate::{
+    clock,
+    reading::SourceId,
+    status::{Reason, Status, with_causes},
+};
+
+/// What is freed at least when something has to give way, so that a trickle into a full buffer does not pay for it each time.
+const FREED_AT_ONCE: u64 = 256 << 10;
+/// The part of the status that this thread speaks for.
+const PART: &str = "buffer";
+
+pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
+    let mut store = Store::open(&settings.path, settings.max_size)?;
+    let mut pool = Pool::new(settings.into());
+    let mut found = store.lanes()?;
+    let mut lanes = Vec::new();
+    for layout in layouts {
+        // The name of a lane is its stream and number, whatever its layout, so `prev` leads from the old one to the new one.
+        let named =
+            |stored: &&StoredLane| (&stored.lane.layout.stream, stored.lane.layout.number) == (&layout.stream, layout.number);
+        let previous = found.iter().filter(named).filter_map(|stored| stored.previous).next_back();
+        let stored = match found.iter().position(|stored| stored.lane.layout == *layout) {
+            Some(known) => found.remove(known),
+            None => {
+                let lane = Lane { id: store.add_lane(layout)?, layout: layout.clone() };
+                StoredLane { lane, next: 0, previous: None, ends: None }
+            }
+        };
+        lanes.push((stored.lane.clone(), stored.previous.or(previous)));
+        pool.add_lane(stored);
+    }
+    let older: Vec<Lane> = found.iter().filter(|stored| stored.ends.is_some()).map(|stored| stored.lane.clone()).collect();
+    found.into_iter().filter(|stored| stored.ends.is_some()).for_each(|stored| pool.add_lane(stored));
+
+    let known = store.receipts()?.into_iter().collect::<BTreeMap<_, _>>();
+    for (name, (source, window)) in &settings.windows {
+        pool.add_source(*source, usize::from(*window), known.get(name).cloned().unwrap_or_default());
+    }
+    let names = settings.windows.iter().map(|(name, (source, _))| (*source, name.clone())).collect();
+    for (stream, (waiting, _)) in pool.backlog() {
+        status.received(stream, waiting.readings);
+        status.lock().streams.entry(stream.to_owned()).or_default().orphaned = !settings.streams.contains_key(stream);
+        if waiting.readings > 0 {
+            info!(stream, readings = waiting.readings, "found readings in the buffer");
+        }
+    }
+
+    let inner = Inner { pool, reads: VecDeque::new(), receipts: BTreeMap::new(), closing: false };
+    let shared = Arc::new(Shared {
+        inner: Mutex::new(inner),
+        work: Condvar::new(),
+        appended: Notify::new(),
+        settled: Notify::new(),
+        status,
+    });
+    let writer = Writer { shared: shared.clone(), store, names, max_size: settings.max_size };
+    writer.report();
+    let thread = thread::Builder::new()
+        .name("buffer".into())
+        .spawn(move || writer.run())
+        .map_err(|source| BufferError::Open { path: settings.path.clone(), source: source.into() })?;
+    Ok(Opened { buffer: Buffer(Arc::new(Handle(shared))), lanes, older, known, thread })
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    store: Store,
+    names: BTreeMap<SourceId, String>,
+    max_size: u64,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let shared = self.shared.clone();
+        let mut inner = shared.lock();
+        loop {
+            if let Some(request) = inner.reads.pop_front() {
+                drop(inner);
+                self.read(request);
+                inner = shared.lock();
+                continue;
+            }
+            let now = Instant::now();
+            match inner.pool.due() {
+                // What is still in memory when everyone has gone is written whenever it is due: there is no later.
+                Some(due) if due <= now || inner.closing => {
+                    let wrote = self.write(inner);
+                    inner = shared.lock();
+                    if inner.closing && !wrote {
+                        let readings = inner.pool.unwritten_readings();
+                        if readings > 0 {
+                            error!(readings, "readings that were in memory could not be written; they were not acknowledged");
+                        }
+                        break;
+                    }
+                }
+                None if inner.closing => break,
+                Some(due) => inner = wait(&shared.work, inner, Some(due - now)),
+                None => inner = wait(&shared.work, inner, None),
+            }
+        }
+    }
+
+    /// One transaction, if there is anything to write and room for it; `false` when not.
+    fn write(&mut self, mut inner: MutexGuard<Inner>) -> bool {
+        self.make_room(&mut inner);
+        let (used, budget) = self.store.pages();
+        let write = inner.pool.write(budget.saturating_sub(used), Store::pages_for);
+        if write.is_empty() {
+            return false;
+        }
+        drop(inner);
+        let started = Instant::now();
+        let result = self.commit(&write);
+        let now = Instant::now();
+        self.shared.status.lock().buffer.commit.observe((now - started).as_secs_f64());
+        let mut inner = self.shared.lock();
+        match result {
+            Ok(()) => {
+                let receipts = inner.pool.written(now, &write);
+                self.shared.settle(inner, &receipts);
+                if self.shared.status.solved(PART) {
+                    info!("the buffer can be written again");
+                }
+                if let Err(error) = self.store.shrink_if_worth_it() {
+                    self.complain(&error);
+                }
+                self.report();
+                true
+            }
+            Err(error) => {
+                inner.pool.failed(now, write);
+                drop(inner);
+                self.complain(&error);
+                false
+            }
+        }
+    }
+
+    fn commit(&mut self, write: &Write) -> Result<(), BufferError> {
+        let inserts = write.rows.iter().map(|row| Insert { number: row.number, chunk: &row.chunk, earlier: row.earlier });
+        let receipts = write.receipts.iter().filter_map(|(source, known)| Some((self.names.get(source)?.as_str(), known.clone())));
+        let transaction = Transaction { deletes: write.deletes.clone(), inserts: inserts.collect(), receipts: receipts.collect() };
+        self.store.commit(&transaction)
+    }
+
+    /// Lets the oldest chunks go when there is no room for what has to be written: first those that are delivered, then, where the
+    /// rule is to drop, the oldest.
+    fn make_room(&mut self, inner: &mut Inner) {
+        while let Some(victim) = inner.pool.over_quota()
+            && self.drop_chunk(inner, victim).is_some()
+        {}
+        let wanted = inner.pool.pages_wanted(Store::pages_for);
+        let (used, budget) = self.store.pages();
+        if used + wanted <= budget || inner.pool.has_deletes() {
+            return;
+        }
+        let enough = wanted.max(Store::pages_for(FREED_AT_ONCE));
+        let mut freed = 0;
+        while freed < enough
+            && let Some(pages) = inner.pool.victim().and_then(|victim| self.drop_chunk(inner, victim))
+        {
+            freed += pages;
+        }
+    }
+
+    /// The pages that are freed by it; none when nothing could be dropped.
+    fn drop_chunk(&self, inner: &mut Inner, victim: Victim) -> Option<u64> {
+        let head = match self.store.first(victim.lane, victim.from) {
+            Ok(head) => head?,
+            Err(error) => {
+                self.complain(&error);
+                return None;
+            }
+        };
+        let dropped = inner.pool.drop_chunk(Instant::now(), victim.lane, &head)?;
+        self.shared.status.dropped(&dropped.stream, Reason::Overflow, dropped.readings);
+        Some(Store::pages_for(head.bytes))
+    }
+
+    fn read(&self, request: ReadRequest) {
+        let ReadRequest { lane, from, at_most, reply } = request;
+        let result = self.store.read(lane, from.number, at_most);
+        let mut inner = self.shared.lock();
+        let answer = result.map(|stored| {
+            // What follows a corrupt chunk is read next time, when the corrupt one is the head of its lane and can be given up.
+            let intact = stored.iter().map_while(|stored| Some((stored.number, stored.chunk.as_ref()?)));
+            let pieces: Vec<Piece> = intact.map(|(number, chunk)| Piece::starting_at(number, chunk, from)).collect();
+            match (pieces.last(), stored.first()) {
+                (Some(last), _) => inner.pool.took(Instant::now(), lane, Some((last.position.number + 1, pieces[0].arrived))),
+                (None, Some(head)) => self.give_up(&mut inner, lane, head),
+                (None, None) => inner.pool.took(Instant::now(), lane, None),
+            }
+            (!pieces.is_empty()).then_some(Taken { lane, pieces })
+        });
+        if let Err(error) = &answer {
+            inner.pool.release(lane);
+            self.complain(error);
+        }
+        drop(inner);
+        if reply.send(answer).is_err() {
+            // The drain was told to stop while it waited.
+            self.shared.lock().pool.release(lane);
+        }
+    }
+
+    fn give_up(&self, inner: &mut Inner, lane: LaneId, head: &Stored) {
+        let Some(dropped) = inner.pool.give_up(Instant::now(), lane, head) else { return };
+        self.shared.status.dropped(&dropped.stream, Reason::Corrupt, dropped.readings);
+        error!(
+            stream = dropped.stream,
+            readings = dropped.readings,
+            "a chunk in the buffer is not what was written; it is given up"
+        );
+    }
+
+    /// Puts what the files are like into the status.
+    fn report(&self) {
+        let mut state = self.shared.status.lock();
+        state.buffer.disk_used = self.store.size();
+        state.buffer.disk_max = self.max_size;
+        state.buffer.disk_written = self.store.written();
+    }
+
+    fn complain(&self, error: &BufferError) {
+        let what = with_causes(error);
+        let remedy = "readings stay in memory and are written when the disk works again; meanwhile sources wait";
+        if self.shared.status.problem(PART, clock::now(), what.clone(), remedy) {
+            warn!("{what}; {remedy}");
+        }
+    }
+}
+
+fn wait<'a>(work: &Condvar, inner: MutexGuard<'a, Inner>, at_most: Option<Duration>) -> MutexGuard<'a, Inner> {
+    match at_most {
+        Some(at_most) => work.wait_timeout(inner, at_most).unwrap_or_else(PoisonError::into_inner).0,
+        None => work.wait(inner).unwrap_or_else(PoisonError::into_inner),
+    }
+}

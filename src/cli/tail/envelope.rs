@@ -1,0 +1,260 @@
+//! Reads a user record back: its names, and its text as JSON.
+//!
+//! Invariant: a record is printed as it was written, members in their order; only bytes change, to base64.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor},
+};
+
+/// What names a reading, or what a gateway says it dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Names {
+    pub(super) dev: String,
+    pub(super) run: String,
+    pub(super) lane: String,
+    /// Only readings have it.
+    pub(super) seq: Option<u64>,
+    /// On the first reading of a lane in a run.
+    pub(super) prev: Option<Previous>,
+    /// Only a notice has it, and the two below: the first that was dropped.
+    pub(super) from: Option<u64>,
+    /// The last that was dropped.
+    pub(super) to: Option<u64>,
+    /// How many were dropped.
+    #[serde(rename = "n")]
+    pub(super) dropped: Option<u64>,
+}
+
+/// The run before, and the last number that it is known to have given.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Previous {
+    pub(super) run: String,
+    pub(super) seq: u64,
+}
+
+impl Names {
+    /// The numbers that the record accounts for, both included.
+    pub(super) fn span(&self) -> Option<(u64, u64)> {
+        match (self.seq, self.from, self.to) {
+            (Some(seq), ..) => Some((seq, seq)),
+            (None, Some(from), Some(to)) if from <= to => Some((from, to)),
+            _ => None,
+        }
+    }
+
+    /// The lane's number, as in `readings/0`.
+    pub(super) fn lane_number(&self) -> Option<u16> {
+        lane_number(&self.lane)
+    }
+}
+
+/// The number at the end of a lane's name or of its partition key.
+pub(super) fn lane_number(name: &str) -> Option<u16> {
+    name.rsplit_once('/')?.1.parse().ok()
+}
+
+/// The names and the JSON of a reading or a notice; none for anything else.
+pub(super) fn decode(data: &[u8]) -> Option<(Names, String)> {
+    // A JSON object begins with a brace, which in CBOR would begin a text: the two can't be confused.
+    if data.first() == Some(&b'{') {
+        let names: Names = serde_json::from_slice(data).ok()?;
+        // Line ends in JSON stand between its parts only, and one record is one line.
+        let line = std::str::from_utf8(data).ok()?.trim_end().replace(['\n', '\r'], " ");
+        return names.span().map(|_| (names, line));
+    }
+    let names: Names = serde_cbor::from_slice(data).ok()?;
+    let mut line = Vec::with_capacity(2 * data.len());
+    AsJson(&mut line).deserialize(&mut serde_cbor::Deserializer::from_slice(data)).ok()?;
+    let line = String::from_utf8(line).ok()?;
+    names.span().map(|_| (names, line))
+}
+
+/// The JSON of a record that has no names.
+pub(super) fn anonymous(partition_key: &str, data: &[u8]) -> String {
+    let data = base64_simd::STANDARD.encode_to_string(data);
+    serde_json::json!({ "key": partition_key, "data": data }).to_string()
+}
+
+/// Writes whatever it is given as JSON.
+struct AsJson<'a>(&'a mut Vec<u8>);
+
+impl AsJson<'_> {
+    fn put<E: Error>(self, value: impl Serialize) -> Result<(), E> {
+        serde_json::to_writer(self.0, &value).map_err(E::custom)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for AsJson<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AsJson<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.put(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.put(value)
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<(), E> {
+        self.put(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.put(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.put(value)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.put(value)
+    }
+
+    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<(), E> {
+        self.put(base64_simd::STANDARD.encode_to_string(value))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.put(())
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.put(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        self.deserialize(from)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.0.push(b'[');
+        let mut first = true;
+        while items.next_element_seed(Separated(self.0, &mut first))?.is_some() {}
+        self.0.push(b']');
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        self.0.push(b'{');
+        let mut first = true;
+        while let Some(key) = members.next_key_seed(Key)? {
+            Separated(self.0, &mut first).separate();
+            AsJson(self.0).put(key)?;
+            self.0.push(b':');
+            members.next_value_seed(AsJson(self.0))?;
+        }
+        self.0.push(b'}');
+        Ok(())
+    }
+}
+
+/// One of several, behind a comma unless it is the first.
+struct Separated<'a>(&'a mut Vec<u8>, &'a mut bool);
+
+impl Separated<'_> {
+    fn separate(&mut self) {
+        if !std::mem::take(self.1) {
+            self.0.push(b',');
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Separated<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(mut self, from: D) -> Result<(), D::Error> {
+        self.separate();
+        AsJson(self.0).deserialize(from)
+    }
+}
+
+/// A member's name. JSON has only texts for that; the keys of other kinds that CBOR has stand there as their own JSON.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
+        let mut text = Vec::new();
+        AsJson(&mut text).deserialize(from)?;
+        match serde_json::from_slice::<String>(&text) {
+            Ok(key) => Ok(key),
+            Err(_) => String::from_utf8(text).map_err(D::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Encoding, PayloadFormat},
+        reading::Timestamp,
+        record::{Envelope, Members, PayloadReader, Previous as Before, RunId},
+    };
+
+    fn written(encoding: Encoding, format: PayloadFormat, payload: &[u8]) -> Vec<u8> {
+        let envelope = Envelope::new(encoding, "gw-7", RunId(0xAB), "readings/3", "broker", "plant/1/temp");
+        let previous = Some(Before { run: RunId(0xAA), seq: 41 });
+        let members = Members { seq: 300, arrived: Timestamp(1_700_000_000_000), dup: false, previous };
+        let mut out = Vec::new();
+        envelope.encode(&mut out, &members, payload, &PayloadReader { format, timestamp: None });
+        out
+    }
+
+    #[test]
+    fn a_reading_is_printed_with_its_members_in_their_order() {
+        let cbor = written(Encoding::Cbor, PayloadFormat::Json, br#"{"t":21.5,"ok":[true,null,-3,"warm"]}"#);
+        let json = written(Encoding::Json, PayloadFormat::Json, br#"{"t":21.5,"ok":[true,null,-3,"warm"]}"#);
+
+        let (names, line) = decode(&cbor).unwrap();
+
+        assert_eq!((&*names.dev, &*names.run, &*names.lane), ("gw-7", "00000000000000ab", "readings/3"));
+        assert_eq!((names.seq, names.lane_number()), (Some(300), Some(3)));
+        assert_eq!(names.prev, Some(Previous { run: "00000000000000aa".into(), seq: 41 }));
+        assert_eq!(
+            line,
+            r#"{"v":1,"dev":"gw-7","run":"00000000000000ab","lane":"readings/3","src":"broker","topic":"plant/1/temp","seq":300,"ts":1700000000000,"prev":{"run":"00000000000000aa","seq":41},"val":{"t":21.5,"ok":[true,null,-3,"warm"]}}"#
+        );
+        assert_eq!(decode(&json).unwrap(), (names, line));
+    }
+
+    #[test]
+    fn bytes_are_printed_as_base64() {
+        let (_, line) = decode(&written(Encoding::Cbor, PayloadFormat::Bytes, &[0, 255, 7])).unwrap();
+        assert!(line.ends_with(r#""val":"AP8H"}"#), "{line}");
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_printed_as_near_as_it_can() {
+        // {1: NaN, h'00': -2^63 - 1}
+        let (_, line) = decode(&[&b"\xa5\x63dev\x61d\x63run\x61r\x64lane\x61l\x63seq\x00\x63val\xa2\x01\xf9\x7e\x00\x41\x00\x3b\x80\0\0\0\0\0\0\0"[..]].concat()).unwrap();
+        assert_eq!(line, r#"{"dev":"d","run":"r","lane":"l","seq":0,"val":{"1":null,"AA==":-9223372036854775809}}"#);
+    }
+
+    #[test]
+    fn what_is_neither_a_reading_nor_a_notice_has_no_names() {
+        for data in [&b"21.5"[..], b"", b"{\"dev\":\"gw\"}", b"{broken", b"\xa0", b"\xff", br#"{"dev":"d","run":"r","lane":"l"}"#] {
+            assert_eq!(decode(data), None, "{data:?}");
+        }
+        let notice = br#"{"v":1,"dev":"d","run":"r","lane":"l/0","kind":"dropped","from":3,"to":9,"n":7,"why":"overflow"}"#;
+        assert_eq!(decode(notice).unwrap().0.span(), Some((3, 9)));
+        assert_eq!(anonymous("gw/raw/0", b"21.5"), r#"{"data":"MjEuNQ==","key":"gw/raw/0"}"#);
+    }
+}

@@ -1,0 +1,150 @@
+//! Streams and destinations: who takes what, and where it goes.
+
+use super::{
+    LEAST_MEMORY, Problems,
+    values::{is_stream_name, is_topic_filter, read_url, unknown_placeholders},
+};
+use crate::config::{
+    Config, DestinationConfig, KinesisConfig, StreamConfig,
+    mistake::{nearest, one_of},
+};
+
+pub(super) fn check(config: &Config, problems: &mut Problems) {
+    for (name, stream) in &config.streams {
+        problems.name(&["streams", name]);
+        destination(name, stream, config, problems);
+        for (n, from) in stream.from.iter().enumerate() {
+            source(name, n, from, config, problems);
+        }
+        if stream.from.is_empty() && stream.enabled {
+            let example = config.sources.keys().next().map_or("broker", String::as_str);
+            problems.missing(
+                &["streams", name, "from"],
+                format!("is missing; write the sources it takes, for example from = [{example:?}]"),
+            );
+        }
+        settings(name, stream, config, problems);
+    }
+    for (name, DestinationConfig::Kinesis(kinesis)) in &config.destinations {
+        problems.name(&["destinations", name]);
+        cloud(name, kinesis, problems);
+    }
+    unrouted(config, problems);
+}
+
+fn destination(name: &str, stream: &StreamConfig, config: &Config, problems: &mut Problems) {
+    let at = ["streams", name, "destination"];
+    let known = || names(config.destinations.keys(), &stream.destination, "[destinations]");
+    if stream.destination.is_empty() {
+        if stream.enabled {
+            problems.missing(&at, format!("is missing; write {}", known()));
+        }
+    } else if !config.destinations.contains_key(&stream.destination) {
+        let text = format!("is {:?}, and no destination is called so; write {}", stream.destination, known());
+        problems.wrong(&at, text).rests_on(&["destinations", &stream.destination]);
+    }
+}
+
+fn source(name: &str, n: usize, from: &str, config: &Config, problems: &mut Problems) {
+    let at = ["streams", name, "from"];
+    let (source, filter) = from.split_once(':').map_or((from, None), |(source, filter)| (source, Some(filter)));
+    if !config.sources.contains_key(source) {
+        let known = names(config.sources.keys(), source, "[sources]");
+        let text = format!("has {source:?}, and no source is called so; write {known}");
+        problems.wrong(&at, text).element(n).rests_on(&["sources", source]);
+    }
+    if let Some(filter) = filter.filter(|filter| !is_topic_filter(filter)) {
+        let text = format!(
+            "has {from:?}, and {filter:?} is no topic filter; write + for one whole level, # for all that follow, at the end"
+        );
+        problems.wrong(&at, text).element(n);
+    }
+}
+
+/// The name that was probably meant, or all there are.
+fn names<'a>(known: impl Iterator<Item = &'a String>, meant: &str, table: &str) -> String {
+    let known: Vec<_> = known.map(String::as_str).collect();
+    match nearest(meant, known.iter().copied()) {
+        Some(near) => format!("{near:?}"),
+        None if known.is_empty() => format!("one into {table} first"),
+        None => one_of(&known, |name| format!("{name:?}")),
+    }
+}
+
+fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut Problems) {
+    let at = |key| ["streams", name, key];
+    if stream.stream.is_empty() {
+        if stream.enabled {
+            problems.missing(&at("stream"), "is missing; write the Kinesis stream's name, for example stream = \"plant-readings\"");
+        }
+    } else if !is_stream_name(&stream.stream) {
+        let text =
+            format!("is {:?}; write the stream's name, not its ARN: 1 to 128 of A-Z, a-z, 0-9, '_', '-' and '.'", stream.stream);
+        problems.wrong(&at("stream"), text);
+    }
+    problems.range(&at("lanes"), stream.lanes);
+    if let Some(template) = &stream.partition_key {
+        let known = ["{topic}", "{source}", "{device.id}"];
+        if template.is_empty() {
+            problems.wrong(&at("partition_key"), "is empty; write for example \"{topic}\" or remove it");
+        }
+        for unknown in unknown_placeholders(template, &known) {
+            let text = format!("has {unknown:?}, which is not filled in; write {} or none", known.join(" or "));
+            problems.wrong(&at("partition_key"), text);
+        }
+    }
+    if let Some(max_size) = stream.max_size {
+        if max_size < LEAST_MEMORY {
+            let text = format!(
+                "is {:?}, and one reading may have 1,000 KiB; write at least {:?}",
+                max_size.to_string(),
+                LEAST_MEMORY.to_string()
+            );
+            problems.wrong(&at("max_size"), text);
+        } else if max_size > config.buffer.max_size {
+            let whole = config.buffer.max_size.to_string();
+            let text = format!(
+                "is {:?}, more than the whole buffer has; write at most {whole:?} or raise buffer.max_size",
+                max_size.to_string()
+            );
+            problems.wrong(&at("max_size"), text).rests_on(&["buffer", "max_size"]);
+        }
+    }
+}
+
+fn cloud(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+    let at = |key| ["destinations", name, key];
+    let region = kinesis.region.as_str();
+    let zone = region
+        .strip_suffix(|last: char| last.is_ascii_lowercase())
+        .filter(|rest| rest.ends_with(|last: char| last.is_ascii_digit()));
+    if region.is_empty() {
+        problems.missing(&at("region"), "is missing; write for example region = \"eu-west-1\"");
+    } else if let Some(region) = zone {
+        problems.wrong(&at("region"), format!("is {:?}, an availability zone; write {region:?}", kinesis.region));
+    } else if !region.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-') {
+        problems.wrong(&at("region"), format!("is {region:?}; write it as in \"eu-west-1\""));
+    }
+    let Some(endpoint) = &kinesis.endpoint else { return };
+    match read_url(endpoint, &["https", "http"], "https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com") {
+        Err(what) => {
+            problems.wrong(&at("endpoint"), what);
+        }
+        Ok(url) if url.scheme == "http" && kinesis.ca.is_some() => {
+            let text = "is set, but the endpoint is not for TLS; write https:// in the endpoint or remove it";
+            problems.wrong(&at("ca"), text).rests_on(&at("endpoint"));
+        }
+        Ok(_) => {}
+    }
+}
+
+fn unrouted(config: &Config, problems: &mut Problems) {
+    let streams = || config.streams.values().filter(|stream| stream.enabled);
+    for (name, _) in config.sources.iter().filter(|(_, source)| source.enabled()) {
+        let taken = streams().flat_map(|stream| &stream.from).any(|from| from.split(':').next() == Some(name));
+        if !taken {
+            let text = "is taken by no stream, so all its readings are rejected as unrouted; name it in a stream's from";
+            problems.warn(&["sources", name], text).rests_on(&["streams"]);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! How much a lane may send, and how large a record may be: pure, with time and randomness as arguments.
+//!
+//! A lane that was never refused sends as fast as answers come. A refusal makes it fall by a factor, once a round trip, and from there
+//! it climbs slowly. A record holds what the link carries in about two seconds, so that a refusal or a broken connection wastes little.
+
+use std::time::{Duration, Instant};
+
+/// What one shard takes. Source: Kinesis developer guide, "Quotas and limits".
+const SHARD_RATE: f64 = 1_048_576.0;
+/// What is left of a rate that was refused.
+const FALL: f64 = 0.8;
+/// By how much a rate climbs in a second without a refusal, in bytes per second.
+const CLIMB: f64 = 32_768.0;
+/// A rate never falls below this, so that a lane always notices when the shard has room again.
+const SLOWEST: f64 = 8_192.0;
+/// Once a rate has climbed past this, it is no limit.
+const FAST_ENOUGH: f64 = 16.0 * SHARD_RATE;
+
+/// How fast one lane may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Pace {
+    limit: Option<Limit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Limit {
+    /// Bytes a second.
+    rate: f64,
+    /// When the rate was last changed.
+    since: Instant,
+    /// When what was sent last has been paid for.
+    free_at: Instant,
+}
+
+impl Pace {
+    /// When the lane may send next; none when now.
+    pub(super) fn ready_at(&self) -> Option<Instant> {
+        self.limit.map(|limit| limit.free_at)
+    }
+
+    /// Most bytes that a record of this lane should have.
+    pub(super) fn record_bytes(&self) -> usize {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and below 16 MiB/s")]
+        self.limit.map_or(usize::MAX, |limit| limit.rate as usize)
+    }
+
+    /// Bytes a second, where they are limited.
+    pub(super) fn rate(&self) -> Option<u64> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and below 16 MiB/s")]
+        self.limit.map(|limit| limit.rate as u64)
+    }
+
+    /// A record of `bytes` was accepted at `now`.
+    pub(super) fn accepted(&mut self, now: Instant, bytes: usize) {
+        let Some(limit) = &mut self.limit else { return };
+        limit.rate += CLIMB * now.saturating_duration_since(limit.since).as_secs_f64().min(1.0);
+        limit.since = now;
+        limit.free_at = limit.free_at.max(now) + Duration::from_secs_f64(bytes as f64 / limit.rate);
+        if limit.rate > FAST_ENOUGH {
+            self.limit = None;
+        }
+    }
+
+    /// A record of `bytes`, sent at `sent`, was refused because its shard was full.
+    pub(super) fn refused(&mut self, sent: Instant, now: Instant, bytes: usize) {
+        let limit = self.limit.get_or_insert(Limit { rate: SHARD_RATE / FALL, since: sent, free_at: now });
+        // One crowd, one fall: what was sent before the last change says nothing new.
+        if limit.since <= sent {
+            limit.rate = (limit.rate * FALL).max(SLOWEST);
+            limit.since = now;
+        }
+        // By then the shard has taken in about as much room as the record needs.
+        limit.free_at = now + Duration::from_secs_f64((bytes as f64 / limit.rate).min(2.0) / 2.0);
+    }
+}
+
+/// How much goes into one request: what the link carries in about two seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stride {
+    bytes: usize,
+}
+
+/// A request that takes this long has the right size.
+const STRIDE: Duration = Duration::from_secs(2);
+/// What is tried first, before anything is known of the link.
+const FIRST_STRIDE: usize = 128 << 10;
+/// Below this a smaller request would hardly be quicker.
+const LEAST_STRIDE: usize = 8 << 10;
+/// Most bytes in one request by default: one shard takes no more in a second.
+const MOST_STRIDE: usize = 1 << 20;
+/// The slowest link that is waited for, in bytes a second.
+const SLOWEST_LINK: u64 = 2 << 10;
+/// What a request may take besides its bytes: connecting, and the service's own time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Default for Stride {
+    fn default() -> Self {
+        Self { bytes: FIRST_STRIDE }
+    }
+}
+
+impl Stride {
+    /// Bytes for the next request.
+    pub(super) fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    /// How long to wait for the answer to a request of `bytes`.
+    pub(super) fn timeout(bytes: usize) -> Duration {
+        // On the wire the bytes are base64.
+        PATIENCE + Duration::from_secs(bytes as u64 * 4 / 3 / SLOWEST_LINK)
+    }
+
+    /// A request of `bytes` was answered after `took`.
+    pub(super) fn answered(&mut self, bytes: usize, took: Duration) {
+        if bytes * 2 < self.bytes {
+            return; // too small to tell anything about the link
+        }
+        let fits = bytes as f64 * STRIDE.as_secs_f64() / took.as_secs_f64().max(0.001);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped below")]
+        let fits = fits as usize;
+        self.bytes = fits.clamp(self.bytes / 2, self.bytes * 2).clamp(LEAST_STRIDE, MOST_STRIDE);
+    }
+
+    /// A request got no answer.
+    pub(super) fn lost(&mut self) {
+        self.bytes = (self.bytes / 2).max(LEAST_STRIDE);
+    }
+}
+
+/// How long to wait before attempt number `attempt` (from 0) after a failure: full jitter, so that gateways which failed together do
+/// not come back together. `random` is in 0..1.
+///
+/// Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
+pub(super) fn backoff(attempt: u32, random: f64) -> Duration {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+    let ceiling = FIRST.saturating_mul(2_u32.saturating_pow(attempt.min(10))).min(LONGEST);
+    ceiling.mul_f64(random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_was_never_refused_has_no_limit() {
+        let mut pace = Pace::default();
+        pace.accepted(Instant::now(), 1 << 20);
+        assert_eq!((pace.ready_at(), pace.rate(), pace.record_bytes()), (None, None, usize::MAX));
+    }
+
+    #[test]
+    fn a_rate_falls_once_a_round_trip_and_climbs_slowly() {
+        let start = Instant::now();
+        let later = |ms| start + Duration::from_millis(ms);
+        let mut pace = Pace::default();
+        pace.refused(start, later(50), 1000);
+        assert_eq!(pace.rate(), Some(1 << 20));
+        pace.refused(later(20), later(60), 1000);
+        assert_eq!(pace.rate(), Some(1 << 20), "it was sent before the first refusal was known");
+        pace.refused(later(60), later(120), 1000);
+        let fallen = pace.rate().unwrap();
+        assert_eq!(fallen, 838_860);
+        pace.accepted(later(1120), 1000);
+        assert_eq!(pace.rate(), Some(fallen + 32_768));
+    }
+
+    #[test]
+    fn a_lane_sends_no_faster_than_its_rate_and_never_stops() {
+        let mut now = Instant::now();
+        let mut pace = Pace::default();
+        pace.refused(now, now, 1000);
+        let start = now;
+        for _ in 0..10 {
+            now = pace.ready_at().unwrap().max(now);
+            pace.accepted(now, 1 << 20);
+        }
+        let rate = 9.0 * SHARD_RATE / (now - start).as_secs_f64();
+        assert!((0.9 * SHARD_RATE..1.3 * SHARD_RATE).contains(&rate), "{rate}");
+        for _ in 0..100 {
+            now += Duration::from_secs(3);
+            pace.refused(now, now, 1 << 20);
+        }
+        assert_eq!(pace.rate(), Some(8192));
+        assert!(pace.ready_at().unwrap() <= now + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_request_grows_and_shrinks_to_what_the_link_carries_in_two_seconds() {
+        let mut stride = Stride::default();
+        for _ in 0..10 {
+            stride.answered(stride.bytes(), Duration::from_millis(20));
+        }
+        assert_eq!(stride.bytes(), 1 << 20);
+        for _ in 0..10 {
+            stride.answered(stride.bytes(), Duration::from_secs_f64(stride.bytes() as f64 / 32_768.0));
+        }
+        assert_eq!(stride.bytes(), 65_536);
+        stride.answered(100, Duration::from_secs(9));
+        assert_eq!(stride.bytes(), 65_536, "a small request says nothing of the link");
+        (0..9).for_each(|_| stride.lost());
+        assert_eq!(stride.bytes(), LEAST_STRIDE);
+    }
+
+    #[test]
+    fn a_large_request_is_given_more_time_than_a_slow_link_needs() {
+        assert!(Stride::timeout(1 << 20) > Duration::from_secs((1 << 20) * 4 / 3 / (8 << 10)));
+        assert!(Stride::timeout(0) >= Duration::from_secs(10));
+    }
+
+    #[test]
+    fn backoff_grows_to_a_minute_and_is_spread_over_all_of_it() {
+        assert_eq!(backoff(0, 0.5), Duration::from_millis(500));
+        assert_eq!(backoff(3, 1.0), Duration::from_secs(8));
+        assert_eq!(backoff(1000, 1.0), Duration::from_secs(60));
+        assert_eq!(backoff(1000, 0.0), Duration::ZERO);
+    }
+}

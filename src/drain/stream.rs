@@ -1,0 +1,197 @@
+//! One stream on its way out: which lanes go into the next request, and what an answer means for them. Pure.
+//!
+//! Invariant: one record a lane is outstanding, so what was refused goes before anything later of its lane, and order survives.
+
+use std::time::{Duration, Instant};
+
+use super::pace::{Pace, backoff};
+use crate::{
+    buffer::{Lane, Waiting},
+    kinesis::{Class, limits::MAX_RECORDS_PER_REQUEST},
+};
+
+/// Largest record: below the service's 1 MiB with the key, so that a stream at its default takes it.
+pub(super) const MAX_RECORD_BYTES: usize = 1000 << 10;
+/// Smallest share of a request that a lane is given.
+const LEAST_RECORD_BYTES: usize = 4 << 10;
+/// A lane whose readings can't be read from the disk is tried again after this.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What needs a person is tried again about this often.
+const HOLD: Duration = Duration::from_secs(60);
+
+/// One stream.
+pub(super) struct Stream {
+    /// The name under `[streams]`.
+    pub(super) name: String,
+    /// The name of the Kinesis stream.
+    pub(super) target: String,
+    /// Its place among the destinations.
+    pub(super) destination: usize,
+    /// How long a lane may still wait for company after ingest has sealed its chunk.
+    pub(super) linger: Duration,
+    /// Those of older layouts come first.
+    pub(super) lanes: Vec<LaneDrain>,
+    /// A request is on its way.
+    pub(super) busy: bool,
+    /// The lane that goes first, so that a small request is not always the same lanes'.
+    turn: usize,
+    /// Most lanes in one request; less than all while a record that the service calls invalid is being looked for.
+    together: usize,
+    hold_until: Option<Instant>,
+    /// The last request failed for its credentials, and a second one at once is not worth it.
+    credentials_failed: bool,
+}
+
+/// One lane.
+pub(super) struct LaneDrain {
+    pub(super) lane: Lane,
+    /// It is not of today's layout, and drains before those that are.
+    pub(super) older: bool,
+    pub(super) pace: Pace,
+    /// Since when something waits.
+    since: Option<Instant>,
+    hold_until: Option<Instant>,
+    failures: u32,
+    /// Records that were sent again.
+    pub(super) retries: u64,
+    /// Records that were refused because the shard was full.
+    pub(super) throttled: u64,
+}
+
+/// What a stream can do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Send a record of each of these lanes, of at most so many bytes.
+    Send(Vec<(usize, usize)>),
+    /// Not before this.
+    Wait(Instant),
+    /// Nothing waits.
+    Idle,
+}
+
+/// What became of one lane's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Accepted,
+    Throttled,
+    Failed,
+}
+
+impl LaneDrain {
+    pub(super) fn new(lane: Lane, older: bool) -> Self {
+        Self { lane, older, pace: Pace::default(), since: None, hold_until: None, failures: 0, retries: 0, throttled: 0 }
+    }
+
+    /// When this lane may send what waits in it.
+    fn ready_at(&self, now: Instant, waiting: Waiting, linger: Duration) -> Instant {
+        let company = if waiting.bytes as usize >= MAX_RECORD_BYTES { now } else { self.since.unwrap_or(now) + linger };
+        [self.pace.ready_at(), self.hold_until, Some(company)].into_iter().flatten().max().unwrap_or(now)
+    }
+
+    /// There was nothing to be had from it: not again at once.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.hold_until = Some(now + PAUSE);
+    }
+
+    /// Its record, sent at `sent`, was answered.
+    pub(super) fn settle(&mut self, sent: Instant, now: Instant, bytes: usize, fate: Fate, random: f64) {
+        match fate {
+            Fate::Accepted => {
+                self.pace.accepted(now, bytes);
+                self.failures = 0;
+                self.hold_until = None;
+                self.since = None;
+            }
+            Fate::Throttled => {
+                self.pace.refused(sent, now, bytes);
+                self.throttled += 1;
+                self.retries += 1;
+            }
+            Fate::Failed => {
+                self.hold_until = Some(now + backoff(self.failures, random));
+                self.failures += 1;
+                self.retries += 1;
+            }
+        }
+    }
+}
+
+impl Stream {
+    pub(super) fn new(name: &str, target: &str, destination: usize, linger: Duration, lanes: Vec<LaneDrain>) -> Self {
+        Self {
+            name: name.into(),
+            target: target.into(),
+            destination,
+            linger,
+            together: MAX_RECORDS_PER_REQUEST,
+            lanes,
+            busy: false,
+            turn: 0,
+            hold_until: None,
+            credentials_failed: false,
+        }
+    }
+
+    /// What to do now. `waiting` tells what waits in each lane; `at_most` is the size of a request; `hurry` when there is no time left
+    /// to wait for company.
+    pub(super) fn next(&mut self, now: Instant, waiting: impl Fn(&Lane) -> Waiting, at_most: usize, hurry: bool) -> Next {
+        if let Some(until) = self.hold_until.filter(|until| *until > now) {
+            return Next::Wait(until);
+        }
+        let waiting: Vec<Waiting> = self.lanes.iter().map(|lane| waiting(&lane.lane)).collect();
+        for (lane, waiting) in self.lanes.iter_mut().zip(&waiting) {
+            lane.since = if waiting.readings == 0 { None } else { lane.since.or(Some(now)) };
+        }
+        // An older layout sends its readings elsewhere; those of today's must not overtake them.
+        let older = self.lanes.iter().zip(&waiting).any(|(lane, waiting)| lane.older && waiting.readings > 0);
+        let linger = if hurry { Duration::ZERO } else { self.linger };
+        let count = self.lanes.len();
+        let candidates = (self.turn..self.turn + count)
+            .map(|index| index % count)
+            .filter(|index| waiting[*index].readings > 0 && (self.lanes[*index].older || !older))
+            .map(|index| (index, self.lanes[index].ready_at(now, waiting[index], linger)));
+        let (ready, later): (Vec<_>, Vec<_>) = candidates.partition(|(_, at)| *at <= now);
+        if ready.is_empty() {
+            return later.iter().map(|(_, at)| *at).min().map_or(Next::Idle, Next::Wait);
+        }
+        let chosen = ready.len().min(self.together).min((at_most / LEAST_RECORD_BYTES).max(1));
+        let share = at_most / chosen;
+        let bytes = |index: usize| share.min(MAX_RECORD_BYTES).min(self.lanes[index].pace.record_bytes());
+        let send: Vec<_> = ready.iter().take(chosen).map(|(index, _)| (*index, bytes(*index))).collect();
+        self.turn = (ready[chosen - 1].0 + 1) % count;
+        Next::Send(send)
+    }
+
+    /// A request was answered, record by record.
+    pub(super) fn answered(&mut self) {
+        self.hold_until = None;
+        self.credentials_failed = false;
+        self.together = (self.together * 2).min(MAX_RECORDS_PER_REQUEST);
+    }
+
+    /// A request that carried `lanes` failed as a whole, for a reason that is this stream's own. Says whether a person has to act.
+    pub(super) fn failed(&mut self, now: Instant, class: Class, lanes: &[usize], random: f64) -> bool {
+        // A little earlier for some, so that gateways that were refused together don't come back together.
+        let hold = now + HOLD.mul_f64(0.75 + random / 4.0);
+        match class {
+            Class::Credentials if !self.credentials_failed => {
+                self.credentials_failed = true;
+                return false;
+            }
+            Class::Credentials | Class::Held => self.hold_until = Some(hold),
+            Class::Invalid => match lanes {
+                // Its record stands alone, and may be at fault, or the stream's settings are: the other lanes go on, and it waits.
+                [lane] => self.lanes[*lane].hold_until = Some(hold),
+                _ => {
+                    self.together = (lanes.len() / 2).max(1);
+                    return false;
+                }
+            },
+            Class::Away | Class::Throttled => return false,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

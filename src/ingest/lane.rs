@@ -1,0 +1,133 @@
+//! The open chunk of one lane: readings are encoded here, once.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use crate::{
+    buffer::{Chunk, LaneId},
+    reading::{Reading, Timestamp},
+    record::{
+        Envelope, Members, PayloadReader, Previous, RunId,
+        kpl::{HashKeyUse, put_record},
+    },
+};
+
+/// Most partition keys in one chunk: they travel with it.
+const KEYS_A_CHUNK: usize = 256;
+/// A chunk begins with this much room, so that it grows few times.
+const FIRST_BYTES: usize = 8 << 10;
+
+/// One lane, as far as ingest knows it.
+#[derive(Debug)]
+pub(super) struct OpenLane {
+    id: LaneId,
+    run: RunId,
+    hash_key: HashKeyUse,
+    /// The number of the next reading.
+    seq: u64,
+    previous: Option<Previous>,
+    data: Vec<u8>,
+    readings: u64,
+    arrived: Timestamp,
+    since: Option<Instant>,
+    keys: Vec<Arc<str>>,
+}
+
+/// Over 1,000 KiB when encoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLarge;
+
+/// Largest user record that is carried. A Kinesis record has at most 1 MiB, less its keys and the aggregate's frame.
+pub(super) const MAX_USER_RECORD: usize = 1000 << 10;
+
+impl OpenLane {
+    pub(super) fn new(id: LaneId, run: RunId, hash_key: HashKeyUse, previous: Option<Previous>) -> Self {
+        Self {
+            id,
+            run,
+            hash_key,
+            seq: 0,
+            previous,
+            data: Vec::new(),
+            readings: 0,
+            arrived: Timestamp::default(),
+            since: None,
+            keys: Vec::new(),
+        }
+    }
+
+    /// Encodes `reading` behind the others. `key` is its partition key where that is not the lane's own; `scratch` is reused.
+    pub(super) fn push(
+        &mut self,
+        now: Instant,
+        reading: &Reading,
+        envelope: &Envelope,
+        reader: &PayloadReader,
+        key: Option<&Arc<str>>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), TooLarge> {
+        let members = Members {
+            seq: self.seq,
+            arrived: reading.arrived,
+            dup: reading.dup,
+            previous: if self.seq == 0 { self.previous } else { None },
+        };
+        scratch.clear();
+        envelope.encode(scratch, &members, &reading.payload, reader);
+        if scratch.len() > MAX_USER_RECORD {
+            return Err(TooLarge);
+        }
+        let key = key.map_or(0, |key| self.index_of(key));
+        if self.data.capacity() == 0 {
+            self.data.reserve(FIRST_BYTES);
+        }
+        put_record(&mut self.data, key, self.hash_key, scratch);
+        self.seq += 1;
+        self.readings += 1;
+        if self.since.is_none() {
+            self.since = Some(now);
+            self.arrived = reading.arrived;
+        }
+        Ok(())
+    }
+
+    fn index_of(&mut self, key: &Arc<str>) -> u32 {
+        let index = self.keys.iter().position(|known| known == key).unwrap_or_else(|| {
+            self.keys.push(key.clone());
+            self.keys.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX) // `is_full` keeps it below 257
+    }
+
+    /// Bytes in the open chunk.
+    pub(super) fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// When the first reading of the open chunk arrived.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
+    /// Whether the chunk must be sealed before it takes another reading.
+    pub(super) fn is_full(&self, at: usize) -> bool {
+        self.data.len() >= at || self.keys.len() >= KEYS_A_CHUNK
+    }
+
+    /// Closes the chunk and begins another one.
+    pub(super) fn seal(&mut self) -> Option<Chunk> {
+        self.since.take()?;
+        let readings = std::mem::take(&mut self.readings);
+        let keys = std::mem::take(&mut self.keys);
+        Some(Chunk {
+            lane: self.id,
+            readings,
+            run: self.run,
+            first_seq: self.seq - readings,
+            arrived: self.arrived,
+            keys: (!keys.is_empty()).then(|| keys.iter().map(|key| key.to_string()).collect()),
+            data: Bytes::from(std::mem::take(&mut self.data)),
+        })
+    }
+}

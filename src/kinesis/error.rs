@@ -1,0 +1,297 @@
+//! What can go wrong with a request, and what follows from it.
+//!
+//! Invariant: a request is called *unreachable* only when not one byte of it can have left, and *refused* only when the service said
+//! so. Everything else is *unknown*: it may have been stored.
+
+use std::{error::Error, fmt, path::PathBuf, sync::Arc};
+
+/// The error behind an error.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// A destination's settings can't be used. Nothing was tried over the network.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The region is empty, or its public endpoint has a name that we don't know.
+    #[error("{region:?} does not lead to an endpoint; write for example region = \"eu-west-1\", or set `endpoint`")]
+    Region {
+        /// As configured.
+        region: String,
+    },
+    /// The endpoint is not a plain URL.
+    #[error("the endpoint {url:?} {why}; write for example \"https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com\"")]
+    Endpoint {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The file with the roots is not there, or holds no certificate.
+    #[error("no root certificates in {}; `ca` names a PEM file that begins with -----BEGIN CERTIFICATE-----", path.display())]
+    Ca {
+        /// As configured.
+        path: PathBuf,
+        /// Why not.
+        source: Cause,
+    },
+    /// The system trusts nobody.
+    #[error("this system has no root certificates; install its package ca-certificates, or set `ca`")]
+    NoRoots,
+    /// The file with the secret is not there, or not ours alone.
+    #[error("no secret access key in {}; it holds the key and nothing else, and only its owner may read it (chmod 600)", path.display())]
+    Secret {
+        /// As configured.
+        path: PathBuf,
+        /// Why not.
+        source: Cause,
+    },
+}
+
+/// A stream at an endpoint, as errors name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The stream's name.
+    pub stream: String,
+    /// The endpoint's URL.
+    pub endpoint: Arc<str>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "stream {} at {}", self.stream, self.endpoint)
+    }
+}
+
+/// The service's own word for why it refused a whole request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("HTTP {status} {code}: {message}")]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// The error's name, such as `AccessDeniedException`; empty when the answer is not one of the service's.
+    pub code: String,
+    /// Its explanation.
+    pub message: String,
+}
+
+/// A `PutRecords` that failed as a whole.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "every variant has the same two fields: on what, and why")]
+pub enum PutError {
+    /// Nothing was sent: no name, no route, no connection, no TLS.
+    #[error("{target} is out of reach; check the uplink, the endpoint's name and port, and the roots in `ca`")]
+    Unreachable { target: Target, source: Cause },
+    /// It was sent, and no answer came that can be trusted: it may have been stored.
+    #[error("{target} gave no valid answer; what was sent may be stored, and is sent again under the same names")]
+    Unknown { target: Target, source: Cause },
+    /// More than the stream or the account takes now.
+    #[error("{target} takes no more at the moment; for more throughput, add shards")]
+    Throttled { target: Target, source: Cause },
+    /// The service, or something in front of it, failed.
+    #[error("{target} is not in service; it is tried again until it is")]
+    Unavailable { target: Target, source: Cause },
+    /// We have no credentials, or they are expired, unknown or signed at the wrong time.
+    #[error("no valid credentials for {target}; check `credentials` and this gateway's clock")]
+    Credentials { target: Target, source: Cause },
+    /// Known credentials that may not do this, or a key that may not be used.
+    #[error("{target} denies access; allow kinesis:PutRecords to our role and in the endpoint's policy, and the stream's KMS key")]
+    Denied { target: Target, source: Cause },
+    /// No such stream for this account in this region, or not now.
+    #[error("{target} does not exist or is not ready; check `stream`, `region` and which account the credentials are for")]
+    NoStream { target: Target, source: Cause },
+    /// The request can't be taken as it is, now or later: one record in it is enough for that.
+    #[error("{target} refuses the request as it is; it is split until the record at fault stands alone")]
+    Invalid { target: Target, source: Cause },
+}
+
+/// What follows from a failed request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// It passes by itself: the same again, after growing waits.
+    Away,
+    /// Not an error: send slower.
+    Throttled,
+    /// New credentials will be asked for, and the clock's skew is known now: once more at once, then as [`Class::Held`].
+    Credentials,
+    /// A person has to act: the same again every minute.
+    Held,
+    /// Never the same again: split it.
+    Invalid,
+}
+
+impl PutError {
+    /// What follows from it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Unreachable { .. } | Self::Unknown { .. } | Self::Unavailable { .. } => Class::Away,
+            Self::Throttled { .. } => Class::Throttled,
+            Self::Credentials { .. } => Class::Credentials,
+            Self::Denied { .. } | Self::NoStream { .. } => Class::Held,
+            Self::Invalid { .. } => Class::Invalid,
+        }
+    }
+
+    /// The service refused the request, with this word.
+    pub(super) fn refused(target: Target, refusal: Refusal) -> Self {
+        let verdict = verdict(refusal.status, &refusal.code);
+        let source = refusal.into();
+        match verdict {
+            Verdict::Throttled => Self::Throttled { target, source },
+            Verdict::Unavailable => Self::Unavailable { target, source },
+            Verdict::Credentials => Self::Credentials { target, source },
+            Verdict::Denied => Self::Denied { target, source },
+            Verdict::NoStream => Self::NoStream { target, source },
+            Verdict::Invalid => Self::Invalid { target, source },
+        }
+    }
+}
+
+/// A read that failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "every variant has the same two fields: on what, and why")]
+pub enum ReadError {
+    /// The position is too old: ask for a new one.
+    #[error("the position in {target} has expired")]
+    Expired { target: Target, source: Cause },
+    /// It passes by itself.
+    #[error("{target} can't be read at the moment")]
+    Passing { target: Target, source: Cause },
+    /// A person has to act.
+    #[error(
+        "{target} can't be read; check `stream`, `region` and `credentials`, which must allow kinesis:ListShards, \
+         kinesis:GetShardIterator and kinesis:GetRecords"
+    )]
+    Refused { target: Target, source: Cause },
+}
+
+impl ReadError {
+    /// The service refused the request, with this word.
+    pub(super) fn refused(target: Target, refusal: Refusal) -> Self {
+        let passing = matches!(verdict(refusal.status, &refusal.code), Verdict::Throttled | Verdict::Unavailable);
+        let expired = refusal.code == "ExpiredIteratorException";
+        let source = refusal.into();
+        match (expired, passing) {
+            (true, _) => Self::Expired { target, source },
+            (_, true) => Self::Passing { target, source },
+            _ => Self::Refused { target, source },
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Throttled,
+    Unavailable,
+    Credentials,
+    Denied,
+    NoStream,
+    Invalid,
+}
+
+/// The one table of what the service's words mean.
+///
+/// A word that it does not know comes from a newer service, or from a proxy in front of it: waiting is safe, and nothing is lost.
+/// Source: Kinesis API Reference, `PutRecords` and "Common Error Types".
+pub(super) fn verdict(status: u16, code: &str) -> Verdict {
+    match code {
+        "ProvisionedThroughputExceededException"
+        | "LimitExceededException"
+        | "ThrottlingException"
+        | "Throttling"
+        | "KMSThrottlingException" => Verdict::Throttled,
+
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "RequestExpired" => Verdict::Credentials,
+
+        "AccessDeniedException"
+        | "AccessDenied"
+        | "NotAuthorized"
+        | "OptInRequired"
+        | "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException"
+        | "KMSOptInRequired" => Verdict::Denied,
+
+        "ResourceNotFoundException" | "ResourceInUseException" => Verdict::NoStream,
+
+        "ValidationException"
+        | "ValidationError"
+        | "InvalidArgumentException"
+        | "SerializationException"
+        | "MalformedHttpRequestException"
+        | "RequestEntityTooLargeException" => Verdict::Invalid,
+
+        _ => match status {
+            413 => Verdict::Invalid,
+            429 => Verdict::Throttled,
+            _ => Verdict::Unavailable,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(status: u16, code: &str) -> Class {
+        let target = Target { stream: "plant".into(), endpoint: "https://kinesis.example".into() };
+        PutError::refused(target, Refusal { status, code: code.into(), message: String::new() }).class()
+    }
+
+    #[test]
+    fn every_documented_refusal_has_its_consequence() {
+        for code in
+            ["ProvisionedThroughputExceededException", "LimitExceededException", "ThrottlingException", "KMSThrottlingException"]
+        {
+            assert_eq!(class(400, code), Class::Throttled, "{code}");
+        }
+        for code in ["InternalFailure", "InternalFailureException", "ServiceUnavailable", ""] {
+            assert_eq!(class(500, code), Class::Away, "{code}");
+        }
+        for code in ["ExpiredTokenException", "UnrecognizedClientException", "InvalidSignatureException"] {
+            assert_eq!(class(400, code), Class::Credentials, "{code}");
+        }
+        for code in ["IncompleteSignature", "MissingAuthenticationToken"] {
+            assert_eq!(class(403, code), Class::Credentials, "{code}");
+        }
+        for code in ["AccessDeniedException", "KMSDisabledException", "KMSOptInRequired", "ResourceNotFoundException"] {
+            assert_eq!(class(400, code), Class::Held, "{code}");
+        }
+        for code in ["ValidationException", "InvalidArgumentException", "SerializationException"] {
+            assert_eq!(class(400, code), Class::Invalid, "{code}");
+        }
+        assert_eq!(class(413, ""), Class::Invalid);
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_documented_is_waited_out() {
+        assert_eq!(class(400, "BrandNewException"), Class::Away);
+        assert_eq!(class(302, ""), Class::Away);
+        assert_eq!(class(502, ""), Class::Away);
+        assert_eq!(class(429, ""), Class::Throttled);
+    }
+
+    #[test]
+    fn an_error_says_what_failed_on_what_and_what_to_do() {
+        let target = Target { stream: "plant".into(), endpoint: "https://kinesis.example".into() };
+        let refusal = Refusal { status: 400, code: "AccessDeniedException".into(), message: "not you".into() };
+
+        let error = PutError::refused(target, refusal);
+
+        assert_eq!(
+            error.to_string(),
+            "stream plant at https://kinesis.example denies access; allow kinesis:PutRecords to our role and in the endpoint's \
+             policy, and the stream's KMS key"
+        );
+        assert_eq!(error.source().unwrap().to_string(), "HTTP 400 AccessDeniedException: not you");
+    }
+}

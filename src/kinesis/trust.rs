@@ -1,0 +1,91 @@
+//! Whose certificates we believe, and the TLS that is built on it: rustls with ring, TLS 1.2 or later, no proxy.
+//!
+//! Invariant: the SDK gets only roots that were parsed here before, since it panics on any that it can't read.
+
+use std::{fs, path::Path};
+
+use aws_sdk_kinesis::config::SharedHttpClient;
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use super::{Cause, ClientError, endpoint::Resolver};
+
+/// The roots of one destination.
+pub(super) struct Trust {
+    /// The configured file, as it is.
+    ca: Option<Vec<u8>>,
+    /// Whether the system has roots of its own.
+    system: bool,
+}
+
+impl Trust {
+    /// Reads `ca`, or else makes sure that the system has roots, if `tls` needs any.
+    pub(super) fn load(ca: Option<&Path>, tls: bool) -> Result<Self, ClientError> {
+        let system = !rustls_native_certs::load_native_certs().certs.is_empty();
+        let ca = match ca {
+            Some(path) => Some(read_roots(path).map_err(|source| ClientError::Ca { path: path.to_owned(), source })?),
+            None if tls && !system => return Err(ClientError::NoRoots),
+            None => None,
+        };
+        Ok(Self { ca, system })
+    }
+
+    /// A client for the endpoint: with `ca` set, that file and nobody else decides.
+    pub(super) fn endpoint_client(&self, resolver: Resolver) -> SharedHttpClient {
+        let context = context(self.store(self.system && self.ca.is_none()));
+        Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_with_resolver(resolver)
+    }
+
+    /// A client for whoever issues our credentials. That is another host, with a certificate of another origin, and its address is
+    /// not the link's.
+    pub(super) fn credentials_client(&self) -> SharedHttpClient {
+        let context = context(self.store(self.system));
+        Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https()
+    }
+
+    fn store(&self, system: bool) -> TrustStore {
+        let store = TrustStore::empty().with_native_roots(system);
+        match &self.ca {
+            Some(pem) => store.with_pem_certificate(pem.clone()),
+            None => store,
+        }
+    }
+}
+
+fn context(roots: TrustStore) -> TlsContext {
+    let built = TlsContext::builder().with_trust_store(roots).build();
+    built.expect("it only moves the roots, which were parsed when they were loaded")
+}
+
+fn read_roots(path: &Path) -> Result<Vec<u8>, Cause> {
+    let pem = fs::read(path)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate?)?;
+    }
+    if roots.is_empty() { Err("it holds no certificate".into()) } else { Ok(pem) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_certificates_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for text in ["", "not a certificate\n", broken] {
+            fs::write(&path, text).unwrap();
+            let refused = Trust::load(Some(&path), true);
+            assert!(matches!(refused, Err(ClientError::Ca { path: named, .. }) if named == path), "{text:?}");
+        }
+        assert!(matches!(Trust::load(Some(&folder.path().join("absent")), true), Err(ClientError::Ca { .. })));
+    }
+}

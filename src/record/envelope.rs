@@ -1,0 +1,219 @@
+//! The map around one reading that names it for ever, in CBOR or JSON; or, with `raw`, no map at all.
+//!
+//! What is the same for all readings of a topic in a lane is encoded once, when the topic is first seen; per reading only the numbers
+//! and the value are written.
+
+use std::{fmt, io::Write};
+
+use super::payload::{self, put_cbor_bytes, put_cbor_text, put_json_text};
+use crate::{
+    config::{Encoding, PayloadFormat},
+    reading::Timestamp,
+};
+
+/// Version of the table of members.
+const VERSION: u8 = 1;
+/// `v`, `dev`, `run`, `lane`, `src`, `topic`, `seq`, `ts`, and `val` or `raw`: what every reading has.
+const MEMBERS: u8 = 9;
+
+/// A start of the agent, new each time; with a lane and a number it names a reading for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunId(pub u64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The part of an envelope that is the same for all readings of one topic in one lane.
+#[derive(Clone, Debug)]
+pub struct Envelope {
+    encoding: Encoding,
+    constant: Vec<u8>,
+}
+
+/// The part of an envelope that is new with every reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// Counts up by one per reading of a lane in a run, from 0.
+    pub seq: u64,
+    /// When the reading arrived here.
+    pub arrived: Timestamp,
+    /// The broker sent it again, and we could not tell whether we had it.
+    pub dup: bool,
+    /// On the first reading of a lane in a run.
+    pub previous: Option<Previous>,
+}
+
+/// Where a lane stood before this run, as far as the disk knows: what was delivered from memory and never written is not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// The run before.
+    pub run: RunId,
+    /// The last number that it gave in this lane.
+    pub seq: u64,
+}
+
+/// How to read a source's payloads.
+#[derive(Clone, Debug)]
+pub struct PayloadReader {
+    /// The configured format.
+    pub format: PayloadFormat,
+    /// JSON pointer to the reading's own time in ms.
+    pub timestamp: Option<String>,
+}
+
+impl Envelope {
+    /// The envelope of readings of `topic` from `source` in `lane` (`STREAM/N`).
+    pub fn new(encoding: Encoding, device: &str, run: RunId, lane: &str, source: &str, topic: &str) -> Self {
+        let texts = [("dev", device), ("run", &run.to_string()), ("lane", lane), ("src", source), ("topic", topic)];
+        let mut constant = Vec::new();
+        match encoding {
+            Encoding::Cbor => {
+                put_cbor_text(&mut constant, "v");
+                constant.push(VERSION);
+                for (key, text) in texts {
+                    put_cbor_text(&mut constant, key);
+                    put_cbor_text(&mut constant, text);
+                }
+                put_cbor_text(&mut constant, "seq");
+            }
+            Encoding::Json => {
+                constant.extend_from_slice(b"{\"v\":1");
+                for (key, text) in texts {
+                    constant.push(b',');
+                    put_json_text(&mut constant, key);
+                    constant.push(b':');
+                    put_json_text(&mut constant, text);
+                }
+                constant.extend_from_slice(b",\"seq\":");
+            }
+            Encoding::Raw => {}
+        }
+        Self { encoding, constant }
+    }
+
+    /// Appends one user record to `out`: a CBOR map, a line of JSON, or with `raw` the payload alone.
+    ///
+    /// A payload that can't be read as configured stands there as bytes, with the reason.
+    pub fn encode(&self, out: &mut Vec<u8>, members: &Members, payload: &[u8], reader: &PayloadReader) {
+        let own_time = reader.timestamp.as_ref().and_then(|pointer| match self.encoding {
+            Encoding::Raw => None,
+            _ => payload::own_time(payload, pointer),
+        });
+        match self.encoding {
+            Encoding::Raw => out.extend_from_slice(payload),
+            Encoding::Cbor => self.encode_cbor(out, members, own_time, payload, reader.format),
+            Encoding::Json => self.encode_json(out, members, own_time, payload, reader.format),
+        }
+    }
+
+    fn encode_cbor(&self, out: &mut Vec<u8>, members: &Members, own_time: Option<i64>, payload: &[u8], format: PayloadFormat) {
+        let count = MEMBERS + u8::from(own_time.is_some()) + u8::from(members.dup) + u8::from(members.previous.is_some());
+        let head = out.len();
+        put_cbor_head(out, 5, u64::from(count));
+        out.extend_from_slice(&self.constant);
+        put_cbor_head(out, 0, members.seq);
+        put_cbor_text(out, "ts");
+        put_cbor_integer(out, own_time.unwrap_or(members.arrived.0));
+        if own_time.is_some() {
+            put_cbor_text(out, "rx");
+            put_cbor_integer(out, members.arrived.0);
+        }
+        if members.dup {
+            put_cbor_text(out, "dup");
+            out.push(0xF5);
+        }
+        if let Some(previous) = &members.previous {
+            put_cbor_text(out, "prev");
+            put_cbor_head(out, 5, 2);
+            put_cbor_text(out, "run");
+            put_cbor_text(out, &previous.run.to_string());
+            put_cbor_text(out, "seq");
+            put_cbor_head(out, 0, previous.seq);
+        }
+        let value = out.len();
+        put_cbor_text(out, "val");
+        if let Err(error) = payload::put_cbor(out, payload, format) {
+            out.truncate(value);
+            out[head] += 1; // `err` comes on top; the head stays one byte, since a map has at most 14 members
+            put_cbor_text(out, "err");
+            put_cbor_text(out, &error);
+            put_cbor_text(out, "raw");
+            put_cbor_bytes(out, payload);
+        }
+    }
+
+    fn encode_json(&self, out: &mut Vec<u8>, members: &Members, own_time: Option<i64>, payload: &[u8], format: PayloadFormat) {
+        out.extend_from_slice(&self.constant);
+        put_decimal(out, members.seq);
+        out.extend_from_slice(b",\"ts\":");
+        put_decimal(out, own_time.unwrap_or(members.arrived.0));
+        if own_time.is_some() {
+            out.extend_from_slice(b",\"rx\":");
+            put_decimal(out, members.arrived.0);
+        }
+        if members.dup {
+            out.extend_from_slice(b",\"dup\":true");
+        }
+        if let Some(previous) = &members.previous {
+            out.extend_from_slice(b",\"prev\":{\"run\":");
+            put_json_text(out, &previous.run.to_string());
+            out.extend_from_slice(b",\"seq\":");
+            put_decimal(out, previous.seq);
+            out.push(b'}');
+        }
+        let value = out.len();
+        out.extend_from_slice(b",\"val\":");
+        if let Err(error) = payload::put_json(out, payload, format) {
+            out.truncate(value);
+            out.extend_from_slice(b",\"err\":");
+            put_json_text(out, &error);
+            out.extend_from_slice(b",\"raw\":");
+            put_base64(out, payload);
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+/// Appends the head of a CBOR item (RFC 8949, section 3): major type and argument in its shortest form.
+pub(super) fn put_cbor_head(out: &mut Vec<u8>, major: u8, argument: u64) {
+    let major = major << 5;
+    let bytes = argument.to_be_bytes();
+    match argument {
+        0..=23 => out.push(major | bytes[7]),
+        24..=0xFF => out.extend_from_slice(&[major | 24, bytes[7]]),
+        0x100..=0xFFFF => {
+            out.push(major | 25);
+            out.extend_from_slice(&bytes[6..]);
+        }
+        0x1_0000..=0xFFFF_FFFF => {
+            out.push(major | 26);
+            out.extend_from_slice(&bytes[4..]);
+        }
+        _ => {
+            out.push(major | 27);
+            out.extend_from_slice(&bytes);
+        }
+    }
+}
+
+fn put_cbor_integer(out: &mut Vec<u8>, value: i64) {
+    // A negative n stands as -1 - n, which is the bitwise complement.
+    put_cbor_head(out, u8::from(value < 0), if value < 0 { !value.cast_unsigned() } else { value.cast_unsigned() });
+}
+
+fn put_decimal(out: &mut Vec<u8>, value: impl fmt::Display) {
+    write!(out, "{value}").expect("writing a number to memory cannot fail");
+}
+
+/// Appends `bytes` as a JSON string in base64 (RFC 4648, section 4).
+pub(super) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    base64_simd::STANDARD.encode_append(bytes, out);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+//! Which publishes we have had, for as long as the broker may send them again.
+//!
+//! A broker repeats, on the next connection, what it has no acknowledgement of. Packet identifiers are reused, and two publishes may
+//! have the same bytes, so a publish that was settled long ago must be forgotten: a new one could be taken for it, and lost.
+//!
+//! Invariant: what is recognised as repeated was received before; when that is uncertain, the publish is new, and marked.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::reading::{Fingerprint, Ordinal};
+
+/// A broker can have no more publishes in flight than there are packet identifiers.
+const MOST_IN_FLIGHT: usize = u16::MAX as usize;
+
+/// What a publish turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// We have it: it is the reading with this number, or one of an earlier run of the agent when that is 0.
+    Repeated(Ordinal),
+    /// We do not have it, or, with `dup`, cannot tell.
+    New {
+        /// The broker says that it sent this before, and an earlier run may have taken it.
+        dup: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    fingerprint: Fingerprint,
+    ordinal: Ordinal,
+}
+
+/// The memory of one source, across its connections.
+#[derive(Debug)]
+pub struct Redelivery {
+    /// Most publishes that the broker has in flight to us, as configured or as seen.
+    window: usize,
+    /// QoS 1, and what an earlier run committed, in the order of arrival; settled ones leave at the front.
+    seen: VecDeque<Seen>,
+    /// QoS 2, by packet identifier, until the broker releases it.
+    unreleased: HashMap<u16, (u32, Ordinal)>,
+    /// The latest reading that was acknowledged, on whatever connection.
+    acknowledged: Ordinal,
+    /// The broker may still be repeating what earlier connections left: it does so before it sends anything new (MQTT 3.1.1, 4.4
+    /// and 4.6).
+    replaying: bool,
+    /// Whatever the broker may repeat, this process has received: an earlier one cannot have.
+    complete: bool,
+}
+
+impl Redelivery {
+    /// Starts with the `known` publishes of the run before, the oldest first.
+    pub fn new(known: Vec<Fingerprint>, window: u16) -> Self {
+        let seen: VecDeque<_> = known.into_iter().map(|fingerprint| Seen { fingerprint, ordinal: 0 }).collect();
+        Self {
+            window: seen.len().max(window.into()),
+            seen,
+            unreleased: HashMap::new(),
+            acknowledged: 0,
+            replaying: true,
+            complete: false,
+        }
+    }
+
+    /// A connection stands. A new session knows nothing of earlier packet identifiers, so neither may we.
+    pub fn connected(&mut self, session_present: bool) {
+        self.replaying = session_present;
+        if !session_present {
+            self.seen.clear();
+            self.unreleased.clear();
+            self.complete = true;
+        }
+    }
+
+    /// Whether this publish was received before. `dup` is the broker's flag; only a QoS 2 publish can be a repeated one without it,
+    /// because its identifier is taken until it is released.
+    pub fn recognise(&mut self, publish: Fingerprint, exactly_once: bool, dup: bool) -> Delivery {
+        if exactly_once && let Some((hash, ordinal)) = self.unreleased.get(&publish.packet) {
+            if *hash == publish.hash {
+                return Delivery::Repeated(*ordinal);
+            }
+        } else if dup && let Some(ordinal) = self.find(publish) {
+            return Delivery::Repeated(ordinal);
+        }
+        self.replaying &= dup;
+        Delivery::New { dup: dup && !self.complete }
+    }
+
+    /// The newest publish with this identifier, if it is the same one. When an older one has the same identifier and bytes too, this
+    /// broker reuses identifiers for equal publishes, and if the newest was acknowledged, this may be a third.
+    fn find(&self, publish: Fingerprint) -> Option<Ordinal> {
+        let mut same_packet = self.seen.iter().rev().filter(|seen| seen.fingerprint.packet == publish.packet);
+        let newest = same_packet.next().filter(|seen| seen.fingerprint == publish)?;
+        let certain = newest.ordinal > self.acknowledged || !same_packet.any(|seen| seen.fingerprint == publish);
+        certain.then_some(newest.ordinal)
+    }
+
+    /// A new publish became the reading `ordinal`.
+    pub fn remember(&mut self, fingerprint: Fingerprint, exactly_once: bool, ordinal: Ordinal) {
+        if exactly_once {
+            self.unreleased.insert(fingerprint.packet, (fingerprint.hash, ordinal));
+            return;
+        }
+        self.seen.push_back(Seen { fingerprint, ordinal });
+        // With a whole window received after it, the broker must have had the acknowledgement.
+        while self.seen.len() > self.window
+            && let Some(oldest) = self.seen.front()
+            && (oldest.ordinal <= self.acknowledged || self.seen.len() > MOST_IN_FLIGHT)
+        {
+            self.seen.pop_front();
+        }
+    }
+
+    /// The reading was acknowledged, with `in_flight` of this connection not acknowledged before.
+    pub fn acknowledged(&mut self, ordinal: Ordinal, in_flight: usize) {
+        self.acknowledged = self.acknowledged.max(ordinal);
+        self.window = self.window.max(in_flight);
+    }
+
+    /// The broker released a QoS 2 identifier, and will not repeat its publish.
+    pub fn released(&mut self, packet: u16) {
+        if self.unreleased.remove(&packet).is_none() {
+            self.seen.retain(|seen| seen.fingerprint.packet != packet);
+        }
+    }
+
+    /// What a PINGREQ that is sent now will settle, once it is answered: the broker takes packets in order, so it will have had all
+    /// acknowledgements before. Nothing while it may be repeating.
+    pub fn fence(&self) -> Option<Ordinal> {
+        (!self.replaying).then_some(self.acknowledged)
+    }
+
+    /// The PINGREQ that was sent at `fence` has been answered.
+    pub fn settled(&mut self, fence: Ordinal) {
+        while self.seen.pop_front_if(|seen| seen.ordinal <= fence).is_some() {}
+        self.complete = true;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! The device file: opened, read, lost, opened again.
+//!
+//! Invariant: a lost port is closed at once. While its old handle is open, a replugged adapter comes back under another name.
+
+use bytes::BytesMut;
+use tokio::{
+    io::AsyncReadExt,
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tokio_serial::{DataBits, ErrorKind, SerialPortBuilder, SerialPortBuilderExt, SerialStream, StopBits};
+
+use super::SourceError;
+use crate::config::{FlowControl, Parity, SerialConfig};
+
+/// What a new read buffer holds: as much as the kernel's line discipline hands out at once.
+const READ_SIZE: usize = 4096;
+/// With less room than this in the buffer, a read gets a new one.
+const LEAST_READ: usize = 256;
+
+/// What happened on the line.
+pub(super) enum Event {
+    Opened,
+    /// At least one byte was put into the buffer.
+    Bytes,
+    /// It could not be opened, or is lost.
+    Failed(SourceError),
+}
+
+/// A serial port in one of its states.
+pub(super) struct Port {
+    config: SerialConfig,
+    state: State,
+}
+
+enum State {
+    Closed { until: Instant },
+    Opening(JoinHandle<Result<SerialStream, tokio_serial::Error>>),
+    Open(SerialStream),
+}
+
+impl Port {
+    /// A port that will be opened at `until`.
+    pub(super) fn closed(config: SerialConfig, until: Instant) -> Self {
+        Self { config, state: State::Closed { until } }
+    }
+
+    /// Closes it, and opens it again at `until`.
+    pub(super) fn reopen(&mut self, until: Instant) {
+        self.state = State::Closed { until };
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// Waits for what happens next; whoever stops waiting loses nothing. After [`Event::Failed`] call [`Self::reopen`].
+    pub(super) async fn next(&mut self, buffer: &mut BytesMut) -> Event {
+        loop {
+            match &mut self.state {
+                State::Closed { until } => {
+                    sleep_until(*until).await;
+                    let port = builder(&self.config);
+                    // Not on a worker: an adapter that hangs takes five seconds for each of its settings, and on a board with one
+                    // core everything else would stand still.
+                    self.state = State::Opening(tokio::task::spawn_blocking(move || port.open_native_async()));
+                }
+                State::Opening(opening) => {
+                    let opened = opening.await.unwrap_or_else(|lost| Err(std::io::Error::other(lost).into()));
+                    return match opened {
+                        Ok(stream) => {
+                            self.state = State::Open(stream);
+                            Event::Opened
+                        }
+                        Err(error) => Event::Failed(self.not_opened(error)),
+                    };
+                }
+                State::Open(stream) => {
+                    if buffer.capacity() - buffer.len() < LEAST_READ {
+                        buffer.reserve(READ_SIZE);
+                    }
+                    let port = || self.config.port.clone();
+                    return match stream.read_buf(buffer).await {
+                        // The line has no silence that reads as nothing: it is the driver that hung up.
+                        Ok(0) => Event::Failed(SourceError::Unplugged { port: port() }),
+                        Ok(_) => Event::Bytes,
+                        Err(source) => Event::Failed(SourceError::PortRead { port: port(), source }),
+                    };
+                }
+            }
+        }
+    }
+
+    fn not_opened(&self, error: tokio_serial::Error) -> SourceError {
+        let port = self.config.port.clone();
+        match error.kind() {
+            ErrorKind::Io(std::io::ErrorKind::NotFound) => SourceError::NoPort { port },
+            ErrorKind::Io(std::io::ErrorKind::PermissionDenied) => SourceError::PortForbidden { port },
+            // What the library makes of EBUSY and of a lock that is taken.
+            ErrorKind::NoDevice => SourceError::PortBusy { port },
+            _ => SourceError::PortSettings { port, baud: self.config.baud, source: error },
+        }
+    }
+}
+
+fn builder(config: &SerialConfig) -> SerialPortBuilder {
+    tokio_serial::new(config.port.to_string_lossy(), config.baud)
+        .data_bits(match config.data_bits {
+            5 => DataBits::Five,
+            6 => DataBits::Six,
+            7 => DataBits::Seven,
+            _ => DataBits::Eight,
+        })
+        .parity(match config.parity {
+            Parity::None => tokio_serial::Parity::None,
+            Parity::Odd => tokio_serial::Parity::Odd,
+            Parity::Even => tokio_serial::Parity::Even,
+        })
+        .stop_bits(if config.stop_bits == 2 { StopBits::Two } else { StopBits::One })
+        .flow_control(match config.flow_control {
+            FlowControl::None => tokio_serial::FlowControl::None,
+            FlowControl::Software => tokio_serial::FlowControl::Software,
+            FlowControl::Hardware => tokio_serial::FlowControl::Hardware,
+        })
+}

@@ -1,0 +1,9 @@
+//! What a configuration may say, what is said about one that is wrong, and which layer wins.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod commands;
+mod examples;
+mod layers;
+mod mistakes;
+mod places;

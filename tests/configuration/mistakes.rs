@@ -1,0 +1,284 @@
+//! What is said about a configuration that is wrong: everything, at once, with its line and what to write.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use headwater::config::{self, Files};
+
+use super::places::{CLOUD, Folder, mistakes};
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_line_and_what_to_write() {
+    let text = r#"
+groups = ["lte"]
+[device]
+id = 42
+tags = { since = 2020-01-01, site = "x" }
+[sources.broker]
+kind = "mqtt"
+url = "mqtt://me:secret@broker"
+quality = 1
+qos = "one"
+window = 0
+topic = ["a"]
+topics = [
+  "plant/#",
+  5,
+  "a/#/b",
+]
+[sources.mystery]
+kind = "mqqt"
+anything = 1
+[sources.nameless]
+url = "mqtt://broker"
+[sources.scale]
+kind = "serial"
+framing = { kind = "delimiter", bite = 3, byte = "x" }
+parity = "odds"
+topic = "plant/+"
+[streams.readings]
+lanes = 1000
+linger = 5
+from = ["broker", "mystery:a/#", "scala"]
+destination = "clout"
+stream = "arn:aws:kinesis"
+[destinations.cloud]
+kind = "kinesis"
+region = "eu-west-1a"
+credentials = { kind = "default", profile = "x" }
+[buffer]
+max_size = "64"
+hold = true
+when_full = "drop-eldest"
+[http]
+listen = "0.0.0.0:80"
+"#;
+
+    let said = mistakes(text);
+
+    let expected = [
+        r"2: unknown key groups; it belongs into devices/ID.toml of a fleet folder, so name that folder",
+        r#"4: device.id is the number 42; write "42""#,
+        r#"5: device.tags.since is a date; write it as text: "2020-01-01""#,
+        r#"8: sources.broker.url is "mqtt://***@broker", which carries a user or a password that backups and logs would keep; write for example "mqtt://127.0.0.1:1883""#,
+        r"9: unknown key sources.broker.quality; known here are enabled, url, client_id, topics, qos, window, version, keep_alive, ca, client_cert, client_key, username, password_file, payload, timestamp",
+        r#"10: sources.broker.qos is the text "one"; write a whole number from 0 to 2"#,
+        r"11: sources.broker.window is the number 0; write a whole number from 1 to 65535",
+        r"12: unknown key sources.broker.topic; write topics",
+        r#"15: sources.broker.topics has the number 5; write "5""#,
+        r#"16: sources.broker.topics has "a/#/b", which is no topic filter; write + for one whole level, # for all that follow, at the end"#,
+        r#"19: sources.mystery.kind is "mqqt"; write "mqtt" or "serial""#,
+        r#"21: sources.nameless: `kind` is missing; write kind = "mqtt" or kind = "serial""#,
+        r"23: sources.scale.port is missing; write the device file, best one under /dev/serial/by-id",
+        r#"25: sources.scale.framing.byte is the text "x"; write a whole number from 0 to 255"#,
+        r"25: unknown key sources.scale.framing.bite; write byte",
+        r#"26: sources.scale.parity is "odds"; write "none", "odd" or "even""#,
+        r#"27: sources.scale.topic is "plant/+", and a topic has no + and no #; write for example "plant/scale""#,
+        r"29: streams.readings.lanes is the number 1000; write a whole number from 1 to 256",
+        r#"30: streams.readings.linger is the number 5; write a duration such as "10s""#,
+        r#"31: streams.readings.from has "scala", and no source is called so; write "scale""#,
+        r#"32: streams.readings.destination is "clout", and no destination is called so; write "cloud""#,
+        r#"33: streams.readings.stream is "arn:aws:kinesis"; write the stream's name, not its ARN: 1 to 128 of A-Z, a-z, 0-9, '_', '-' and '.'"#,
+        r#"36: destinations.cloud.region is "eu-west-1a", an availability zone; write "eu-west-1""#,
+        r"37: unknown key destinations.cloud.credentials.profile; remove it",
+        r#"39: buffer.max_size: "64" is not a size; write for example "64 MiB", "512 KiB" or "100 B""#,
+        r#"40: buffer.hold is true; write a duration such as "10s""#,
+        r#"41: buffer.when_full is "drop-eldest"; write "drop-oldest" or "block""#,
+        r#"43: http.listen is 0.0.0.0:80, where anybody could read it; write "127.0.0.1:80" or "off""#,
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn lines_that_are_no_toml_are_reported_together_with_what_is_wrong_on_the_others() {
+    let said =
+        mistakes("[device]\nid = gw-1\ncolor = 1\n[buffer]\nhold = \nmemory = \"1\"\n[http\nlisten = \"x\"\n[sources]\nsources\n");
+
+    assert_eq!(
+        said,
+        [
+            "2: this is text without quotes; write \" before and after it",
+            "3: unknown key device.color; known here are id, state_dir, socket, tags",
+            "5: this is text without quotes; write \" before and after it",
+            "6: buffer.memory: \"1\" is not a size; write for example \"64 MiB\", \"512 KiB\" or \"100 B\"",
+            "7: this table's name has no end; write ] after it",
+            "10: this is a key without a value; write KEY = VALUE",
+        ]
+    );
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_mistakes() {
+    let said = mistakes(
+        r#"
+[sources.a]
+kind = "mqtt"
+client_id = "same"
+topics = ["a"]
+ca = "ca.pem"
+client_cert = "cert.pem"
+payload = "text"
+timestamp = "/ts"
+[sources.b]
+kind = "mqtt"
+url = "mqtt://127.0.0.1"
+client_id = "same"
+topics = ["a"]
+username = "me"
+timestamp = "$.ts"
+keep_alive = "1500ms"
+[sources.c]
+kind = "serial"
+port = "/dev/ttyUSB0"
+topic = "c"
+[sources.d]
+kind = "serial"
+port = "/dev/ttyUSB0"
+topic = "d"
+[streams.s]
+stream = "s"
+destination = "cloud"
+from = ["a", "b:a/b#", "c", "d"]
+partition_key = "{topik}"
+max_size = "512 KiB"
+[destinations.cloud]
+kind = "kinesis"
+region = "eu-west-1"
+endpoint = "kinesis.eu-west-1.amazonaws.com"
+[buffer]
+memory = "16 MiB"
+max_size = "8 MiB"
+"#,
+    );
+
+    assert_eq!(
+        said,
+        [
+            r"6: sources.a.ca is set, but the url is not for TLS; write mqtts:// in the url or remove it",
+            r"7: sources.a.client_cert is set without client_key; write client_key too",
+            r"7: sources.a.client_cert is set, but the url is not for TLS; write mqtts:// in the url or remove it",
+            r#"9: sources.a.timestamp is a JSON pointer, and the payload is not JSON; write payload = "json" or remove it"#,
+            r"13: sources.b.client_id is also that of sources.a at the same broker, and each would throw the other out; write {source} into it",
+            r"15: sources.b.username is set without password_file; write password_file too",
+            r#"16: sources.b.timestamp is "$.ts", which is no JSON pointer; write for example "/ts""#,
+            r#"17: sources.b.keep_alive is "1500ms"; write whole seconds from "1s" to "65535s""#,
+            r"24: sources.d.port is also that of sources.c, and a line has one reader; write another port",
+            r#"29: streams.s.from has "b:a/b#", and "a/b#" is no topic filter; write + for one whole level, # for all that follow, at the end"#,
+            r#"30: streams.s.partition_key has "{topik}", which is not filled in; write {topic} or {source} or {device.id} or none"#,
+            r#"31: streams.s.max_size is "512 KiB", and one reading may have 1,000 KiB; write at least "1 MiB""#,
+            r#"35: destinations.cloud.endpoint is "kinesis.eu-west-1.amazonaws.com", which does not begin with https:// or http://; write for example "https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com""#,
+            r#"37: buffer.memory is "16 MiB"; write less than buffer.max_size, "8 MiB""#,
+        ]
+    );
+}
+
+#[test]
+fn settings_of_later_versions_are_refused_as_unknown() {
+    let later = [
+        ("[streams.s]", "priority = 0"),
+        ("[streams.s]", "drain_order = \"oldest-first\""),
+        ("[streams.s]", "max_age = \"30d\""),
+        ("[streams.s]", "aggregation = \"auto\""),
+        ("[destinations.cloud]\nkind = \"kinesis\"", "private_only = true"),
+        ("[destinations.cloud]\nkind = \"kinesis\"", "resolve = { }"),
+        ("[destinations.cloud]\nkind = \"kinesis\"", "max_rate = \"1 MiB/s\""),
+        ("[buffer]", "keep_free = \"256 MiB\""),
+        ("[buffer]", "max_age = \"30d\""),
+        ("[http]", "token_file = \"/etc/headwater/token\""),
+    ];
+    for (table, setting) in later {
+        let said = mistakes(&format!("{table}\n{setting}\n"));
+        assert!(said.iter().any(|line| line.contains("unknown key")), "{setting}: {said:?}");
+    }
+    for value in ["thin", "drop-newest"] {
+        let said = mistakes(&format!("[buffer]\nwhen_full = \"{value}\"\n"));
+        assert_eq!(said, [format!("2: buffer.when_full is {value:?}; write \"drop-oldest\" or \"block\"")]);
+    }
+}
+
+#[test]
+fn a_name_that_every_new_board_has_is_refused() {
+    for host in ["raspberrypi", "localhost"] {
+        let said = config::parse("# nothing\n[device]\n", host).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            format!(
+                "configuration:2: device.id is {host:?}, as on every new board; write [device] id = \"gw-0042\", a name that only this gateway has"
+            )
+        );
+    }
+    assert_eq!(config::parse("", "gw-7").unwrap().config.device.id, "gw-7");
+    assert!(mistakes("[device]\nid = \"a/b\"\n")[0].starts_with("2: device.id is \"a/b\"; write 1 to 64 of"));
+}
+
+#[test]
+fn a_source_that_no_stream_takes_is_a_warning() {
+    let loaded = config::parse("[sources.broker]\nkind = \"mqtt\"\ntopics = [\"a\"]\n", "gw").unwrap();
+
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let expected = "configuration:1: sources.broker is taken by no stream, so all its readings are rejected as unrouted; name it in a stream's from";
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_a_mistake_and_a_missing_one_only_on_the_gateway() {
+    let folder = Folder::with(&[("secret", "x")]);
+    let secret = folder.path().join("secret");
+    let text = format!(
+        "[device]\nid = \"gw\"\n[sources.a]\nkind = \"mqtt\"\nurl = \"mqtts://b\"\ntopics = [\"a\"]\nusername = \"me\"\npassword_file = {secret:?}\nca = \"/no/ca.pem\"\n\
+         [streams.s]\nstream = \"s\"\ndestination = \"cloud\"\nfrom = [\"a\"]\n{CLOUD}"
+    );
+    fs::write(folder.path().join("gateway.toml"), text).unwrap();
+    let load = |files| {
+        config::load_on("host", Some(folder.path()), None, files, std::iter::empty())
+            .map(|_| ())
+            .map_err(|errors| folder.short(&errors))
+    };
+
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+    let said = load(Files::Skipped).unwrap_err();
+    assert_eq!(
+        said,
+        "gateway.toml:8: sources.a.password_file is secret, which others can read or change (mode 0640); run chmod 600 secret"
+    );
+
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(load(Files::Skipped), Ok(()));
+    let said = load(Files::Checked).unwrap_err();
+    assert_eq!(said, "gateway.toml:9: sources.a.ca is /no/ca.pem, and there is no such file; put it there or write another path");
+}
+
+#[test]
+fn a_value_of_any_wrong_shape_is_told_what_belongs_there() {
+    for (text, expected) in [
+        ("sources = 5", r"1: sources is the number 5; write a table"),
+        ("sources.a = \"b\"", r#"1: sources.a is the text "b"; write a table with kind = "mqtt" or kind = "serial""#),
+        ("[[sources.a]]\nkind = \"mqtt\"", r#"1: sources.a is a list; write a table with kind = "mqtt" or kind = "serial""#),
+        ("streams.s.from = \"a\"", r#"1: streams.s.from is the text "a"; write a list such as ["a", "b"]"#),
+        ("streams.s.enabled = \"yes\"", r#"1: streams.s.enabled is the text "yes"; write true or false"#),
+        ("sources.a = { kind = \"mqtt\", version = 3.1 }", r#"1: sources.a.version is the number 3.1; write "3.1.1""#),
+        ("sources.a = { kind = \"mqtt\", version = \"5\" }", r#"1: sources.a.version is "5"; write "3.1.1""#),
+        ("sources.a = { kind = \"serial\", port = 1 }", r#"1: sources.a.port is the number 1; write "1""#),
+        (
+            "sources.a = { kind = \"serial\", baud = 99999999999999999999 }",
+            r"1: sources.a.baud is 99999999999999999999, beyond all numbers that we know; write a smaller one",
+        ),
+        (
+            "sources.a = { kind = \"serial\", framing = \"lines\" }",
+            r#"1: sources.a.framing is the text "lines"; write a table with kind = "lines" or kind = "delimiter""#,
+        ),
+        (
+            "sources.a = { kind = \"serial\", framing = { kind = \"delimiter\" } }",
+            r"1: sources.a.framing has no byte; write byte = …",
+        ),
+        (
+            "sources.\"a/b\" = { kind = \"serial\", enabled = false }",
+            r"1: sources.a/b is not a name that lanes can carry; write 1 to 64 of A-Z, a-z, 0-9, '_', '-' and '.'",
+        ),
+        ("device.tags.site = 7", r#"1: device.tags.site is the number 7; write "7""#),
+        ("\u{feff}http.listen = false\r\n", r"1: http.listen is false; write text in quotes"),
+        ("\r\n\r\n\"a.b\" = 1", r#"3: unknown key "a.b"; write it without quotes or remove it"#),
+    ] {
+        let said = mistakes(text);
+        assert!(said.iter().any(|line| line == expected), "{text}: {said:?}");
+    }
+}

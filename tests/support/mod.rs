@@ -1,0 +1,84 @@
+//! The real parts that the tests run against, and how a test waits for them.
+//!
+//! | module | what it stands for |
+//! |---|---|
+//! | [`mosquitto`] | the broker in the field; can be killed, stopped and started again on its port with what it saved |
+//! | [`publisher`] | a sensor that publishes, and knows what the broker acknowledged |
+//! | [`serial`] | a device on a serial line that can be unplugged and plugged in again |
+//! | [`kinesis`] | what the owner of a stream does: create it, read it back |
+//! | [`kinesalite`], [`moto`] | two Kinesis endpoints that we did not write |
+//! | [`decoders`] | two de-aggregation libraries that we did not write |
+//! | [`process`] | the `headwater` binary: configured, started, stopped, cut off from power |
+//! | [`certificates`] | an authority, and what it signs, for TLS |
+//! | [`part`] | any child process: what it said, how it ended |
+//!
+//! Invariant: every wait ends with the event or, after [`DEADLINE`], with a panic that says what was seen instead; every port is one
+//! that the kernel found free on loopback, so a broker or an emulator of this machine is never touched; every child is killed when
+//! its handle is dropped.
+
+#![allow(dead_code, reason = "each test file uses the parts that it needs")]
+
+pub mod certificates;
+pub mod decoders;
+pub mod kinesalite;
+pub mod kinesis;
+pub mod mosquitto;
+pub mod moto;
+pub mod part;
+pub mod process;
+pub mod publisher;
+pub mod serial;
+
+use std::{
+    fmt::Display,
+    future::Future,
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// Far beyond what anything here takes on a busy machine: who reaches it hangs.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks at something that cannot tell us when it changes. It bounds the cost of looking and nothing else.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Waits until `event` has happened; on the deadline says what `saw` finds instead.
+pub async fn within<T>(claim: impl Display, saw: impl FnOnce() -> String, event: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(DEADLINE, event).await;
+    outcome.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {claim}; saw instead: {}", saw()))
+}
+
+/// Looks until `look` finds what `claim` says; on the deadline tells what it found last.
+pub async fn eventually<T, Saw: Display>(claim: impl Display, mut look: impl AsyncFnMut() -> Result<T, Saw>) -> T {
+    let mut last = String::from("nothing, the first look has not come back");
+    let found = tokio::time::timeout(DEADLINE, async {
+        loop {
+            match look().await {
+                Ok(found) => return found,
+                Err(saw) => last = saw.to_string(),
+            }
+            tokio::time::sleep(GLANCE).await;
+        }
+    })
+    .await;
+    found.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {claim}; saw last: {last}"))
+}
+
+/// A port of 127.0.0.1 that nobody listens on now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// A file of this repository.
+fn in_repository(path: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
+    assert!(path.exists(), "{} is missing; run `make tools` once", path.display());
+    path
+}
+
+/// The Python that has what `tests/emulator/requirements.txt` names.
+fn python() -> PathBuf {
+    in_repository("target/tools/venv/bin/python")
+}
