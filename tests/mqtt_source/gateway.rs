@@ -5,8 +5,8 @@ use std::time::Duration;
 use headwater::{
     config::MqttConfig,
     ingest::{
-        Router,
         intake::{Door, door},
+        route::Router,
     },
     reading::{Fingerprint, Ordinal, Reading},
     sources::{SourceError, mqtt},
