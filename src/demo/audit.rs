@@ -13,6 +13,7 @@ use serde_cbor::Value;
 
 use super::{
     kinesis::oracle::{Dropped, UserRecord},
+    script::grouped,
     sensors::Sent,
 };
 
@@ -49,6 +50,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { readings, duplicates, mistakes, words } = self;
+        let readings = grouped(*readings);
         if self.passed() {
             write!(f, "all {readings} readings arrived exactly once and in order")?;
         } else {

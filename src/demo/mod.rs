@@ -12,10 +12,12 @@ pub mod sensors;
 pub mod serial;
 
 use std::{
+    fs::{self, Permissions},
     future::Future,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -35,8 +37,8 @@ use self::{
 };
 use crate::{
     config::{
-        BufferConfig, Config, DestinationConfig, DeviceConfig, HttpConfig, KinesisConfig, MqttConfig, SerialConfig, SourceConfig,
-        StreamConfig,
+        BufferConfig, Config, CredentialsConfig, DestinationConfig, DeviceConfig, HttpConfig, KinesisConfig, MqttConfig,
+        SerialConfig, SourceConfig, StreamConfig,
     },
     status::{State, Status},
 };
@@ -85,7 +87,7 @@ pub enum DemoError {
     #[error("no folder for the demo's files under {}; check its free space and rights", folder.display())]
     Folder {
         /// Where it should have been.
-        folder: std::path::PathBuf,
+        folder: PathBuf,
         /// Why not.
         #[source]
         source: io::Error,
@@ -127,8 +129,7 @@ pub enum DemoError {
 
 /// Runs the demo and prints what happens.
 ///
-/// `start_agent` runs an agent with a configuration until the token is cancelled; it reports to the given status. The endpoint wants
-/// requests that are signed for [`REGION`], with whatever credentials.
+/// `start_agent` runs an agent with a configuration until the token is cancelled; it reports to the given status.
 pub async fn run<Agent, Running, Failure>(options: Options, start_agent: Agent) -> Result<Verdict, DemoError>
 where
     Agent: FnOnce(Config, Status, CancellationToken) -> Running,
@@ -147,7 +148,9 @@ where
     let scale = Scale::plug_in(PLANT.seed).map_err(DemoError::Serial)?;
 
     let (status, stop) = (Status::default(), CancellationToken::new());
-    let config = config(folder.path(), page, &broker, &scale, &cloud);
+    let secret = folder.path().join("secret");
+    write_secret(&secret).map_err(|source| DemoError::Folder { folder: secret.clone(), source })?;
+    let config = config(folder.path(), secret, page, &broker, &scale, &cloud);
     let mut agent = std::pin::pin!(start_agent(config, status.clone(), stop.clone()));
     println!("The page is at http://{page}/ and the local Kinesis endpoint at {}", cloud.url());
     let stage = Stage { options, status, broker, cloud };
@@ -196,8 +199,14 @@ fn page_address(port: Option<u16>) -> Result<SocketAddr, DemoError> {
     found.map_err(|source| DemoError::Page { address: address(port.unwrap_or(PAGE_PORT)), source })
 }
 
+/// The endpoint does not check what a request was signed with, only that it was.
+fn write_secret(file: &Path) -> io::Result<()> {
+    fs::write(file, "demo")?;
+    fs::set_permissions(file, Permissions::from_mode(0o600))
+}
+
 /// The gateway of the demo: two sources, one stream with two lanes.
-fn config(folder: &Path, page: SocketAddr, broker: &Broker, scale: &Scale, cloud: &Endpoint) -> Config {
+fn config(folder: &Path, secret: PathBuf, page: SocketAddr, broker: &Broker, scale: &Scale, cloud: &Endpoint) -> Config {
     let mqtt = MqttConfig {
         url: format!("mqtt://{}", broker.address()),
         topics: vec!["plant/+/+/temp".into()],
@@ -213,7 +222,12 @@ fn config(folder: &Path, page: SocketAddr, broker: &Broker, scale: &Scale, cloud
         lanes: 2,
         ..StreamConfig::default()
     };
-    let kinesis = KinesisConfig { region: REGION.into(), endpoint: Some(cloud.url().to_owned()), ..KinesisConfig::default() };
+    let kinesis = KinesisConfig {
+        region: REGION.into(),
+        endpoint: Some(cloud.url().to_owned()),
+        credentials: CredentialsConfig::Static { access_key_id: "DEMO".into(), secret_access_key_file: secret },
+        ..KinesisConfig::default()
+    };
     Config {
         device: DeviceConfig {
             id: "demo".into(),

@@ -2,7 +2,7 @@
 //!
 //! Pure: seconds in, decisions and lines out.
 
-use crate::{demo::sensors::Sent, status::State};
+use crate::{demo::sensors::Sent, status::State, web::report::Activity};
 
 /// Seconds from one outage to the next in a demo without an end.
 const CYCLE: u64 = 60;
@@ -41,20 +41,8 @@ pub fn line(second: u64, state: &State, scene: Scene) -> String {
         Scene::There(None) => "uplink there".into(),
         Scene::Away(left) => format!("uplink away for {left} s more"),
     };
-    let doing = doing(state);
+    let doing = Activity::of(state).name();
     format!("{second:>4} s  {doing:<9}  received {received:>7}  delivered {delivered:>7}  buffered {buffered:>6}   {uplink}")
-}
-
-fn doing(state: &State) -> &'static str {
-    if state.stopping {
-        "stopping"
-    } else if state.sources.values().any(|source| source.state == "waiting") {
-        "holding"
-    } else if state.links.values().all(|link| link.up) {
-        "sending"
-    } else {
-        "buffering"
-    }
 }
 
 /// Which of `sources` do not deliver yet.
