@@ -1,6 +1,8 @@
 //! The command line, one file a command.
 
 pub mod check;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod run;
 pub mod show;
 pub mod status;
@@ -43,6 +45,8 @@ pub struct Cli {
 #[expect(missing_docs, reason = "each command's own file says what it does, and `--help` shows that")]
 pub enum Command {
     Run(RunArgs),
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArgs),
     Check(CheckArgs),
     Show(ShowArgs),
     Status(StatusArgs),
@@ -54,6 +58,8 @@ pub async fn main(cli: Cli, env: &[(String, String)]) -> ExitCode {
     let (out, wrong) = (&mut io::stdout(), &mut io::stderr());
     let done = match cli.command {
         Command::Run(args) => run::run(&args, env).await,
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::demo(&args, env).await,
         Command::Check(args) => check::check(&args, env, out).map_err(Into::into),
         Command::Show(args) => show::show(&args, env, out, wrong).map_err(Into::into),
         Command::Status(args) => ask_status(&args, env).await,
