@@ -383,6 +383,11 @@ impl Store {
         [&self.path, &wal].iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
     }
 
+    /// Bytes that the file system still has for us.
+    pub(super) fn free(&self) -> u64 {
+        rustix::fs::statvfs(&self.path).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
     /// Bytes written to the files since the start. A page that a checkpoint copies counts each time it stands in the WAL, so this is
     /// an upper bound.
     pub(super) fn written(&self) -> u64 {

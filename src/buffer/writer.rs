@@ -236,6 +236,7 @@ impl Writer {
         let mut state = self.shared.status.lock();
         state.buffer.disk_used = self.store.size();
         state.buffer.disk_max = self.max_size;
+        state.buffer.disk_free = self.store.free();
         state.buffer.disk_written = self.store.written();
     }
 

@@ -176,8 +176,10 @@ impl Drain {
         let destination = &mut self.destinations[stream.destination];
         destination.in_flight += 1;
         let chosen: Vec<_> = lanes.iter().map(|(lane, at_most)| (*lane, stream.lanes[*lane].lane.clone(), *at_most)).collect();
+        chosen.iter().for_each(|(lane, _, at_most)| stream.lanes[*lane].in_flight = *at_most);
         let (buffer, client, target, status) =
             (self.buffer.clone(), destination.client.clone(), stream.target.clone(), self.status.clone());
+        self.report(index);
         self.in_flight.push(Box::pin(async move {
             let mut empty: Vec<usize> = chosen.iter().map(|(lane, ..)| *lane).collect();
             let (sent, records) = load(&buffer, &status, chosen).await;
@@ -192,7 +194,9 @@ impl Drain {
     fn settle(&mut self, put: Put) {
         let now = Instant::now();
         let Put { stream, empty, sent, started, result } = put;
-        empty.iter().for_each(|lane| self.streams[stream].lanes[*lane].pause(now));
+        let lanes = &mut self.streams[stream].lanes;
+        lanes.iter_mut().for_each(|lane| lane.in_flight = 0);
+        empty.iter().for_each(|lane| lanes[*lane].pause(now));
         let destination = self.streams[stream].destination;
         self.streams[stream].busy = false;
         self.destinations[destination].in_flight -= 1;
@@ -307,7 +311,8 @@ impl Drain {
         let mut lanes = BTreeMap::new();
         for drain in &stream.lanes {
             let state: &mut LaneState = lanes.entry(drain.lane.layout.number).or_default();
-            state.rate = drain.pace.rate().unwrap_or(state.rate);
+            state.rate += drain.rate();
+            state.in_flight += drain.in_flight as u64;
             state.retries += drain.retries;
             state.throttled += drain.throttled;
         }

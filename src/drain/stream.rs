@@ -50,6 +50,10 @@ pub(super) struct LaneDrain {
     pub(super) pace: Pace,
     /// Since when something waits.
     since: Option<Instant>,
+    /// Bytes that are on their way.
+    pub(super) in_flight: usize,
+    /// Bytes a second of the last record that was accepted.
+    throughput: f64,
     hold_until: Option<Instant>,
     failures: u32,
     /// Records that were sent again.
@@ -79,13 +83,30 @@ pub(super) enum Fate {
 
 impl LaneDrain {
     pub(super) fn new(lane: Lane, older: bool) -> Self {
-        Self { lane, older, pace: Pace::default(), since: None, hold_until: None, failures: 0, retries: 0, throttled: 0 }
+        Self {
+            lane,
+            older,
+            pace: Pace::default(),
+            since: None,
+            in_flight: 0,
+            throughput: 0.0,
+            hold_until: None,
+            failures: 0,
+            retries: 0,
+            throttled: 0,
+        }
     }
 
     /// When this lane may send what waits in it.
     fn ready_at(&self, now: Instant, waiting: Waiting, linger: Duration) -> Instant {
         let company = if waiting.bytes >= MAX_RECORD_BYTES as u64 { now } else { self.since.unwrap_or(now) + linger };
         [self.pace.ready_at(), self.hold_until, Some(company)].into_iter().flatten().max().unwrap_or(now)
+    }
+
+    /// Bytes a second that it may send: what its shard leaves it, or what the link carried last.
+    pub(super) fn rate(&self) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a throughput is positive")]
+        self.pace.rate().unwrap_or(self.throughput as u64)
     }
 
     /// There was nothing to be had from it: not again at once.
@@ -98,6 +119,7 @@ impl LaneDrain {
         match fate {
             Fate::Accepted => {
                 self.pace.accepted(now, bytes);
+                self.throughput = bytes as f64 / now.saturating_duration_since(sent).as_secs_f64().max(0.001);
                 self.failures = 0;
                 self.hold_until = None;
                 self.since = None;
