@@ -5,17 +5,19 @@
 use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use headwater::{
-    config::{FramingConfig, SerialConfig},
+    config::{Config, FramingConfig, SerialConfig, StreamConfig},
     ingest::{
         intake::{self, BATCH_READINGS, Door},
-        route::Router,
+        route::{Router, Routes},
     },
+    reading::SourceId,
     sources::{SourceError, serial},
-    status::{Reason, SourceState, Status, UNROUTED},
+    status::{Reason, SourceState, Status},
     units::ByteCount,
 };
 use tempfile::TempDir;
@@ -61,6 +63,13 @@ struct Gateway {
     source: JoinHandle<Result<(), SourceError>>,
 }
 
+/// Everything goes to one stream.
+fn routes() -> Arc<Routes> {
+    let stream = StreamConfig { from: vec!["scale".into()], ..StreamConfig::default() };
+    let config = Config { streams: [("weights".to_owned(), stream)].into(), ..Config::default() };
+    Arc::new(Routes::new(&config, |_| Some(SourceId(0))))
+}
+
 impl Gateway {
     fn start() -> Self {
         Self::start_with(FramingConfig::default())
@@ -69,7 +78,7 @@ impl Gateway {
     fn start_with(framing: FramingConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (status, stop) = (Status::default(), CancellationToken::new());
-        let (intake, door) = intake::door(Router::new(std::sync::Arc::default(), headwater::reading::SourceId(0), status.clone()));
+        let (intake, door) = intake::door(Router::new(routes(), SourceId(0), status.clone()));
         let config =
             SerialConfig { port: folder.path().join("scale"), topic: "plant/scale".into(), framing, ..SerialConfig::default() };
         let source = tokio::spawn(serial::run("scale".into(), config, intake, status.clone(), stop.clone()));
@@ -273,7 +282,7 @@ async fn readings_that_find_no_room_on_stop_are_counted_as_dropped() {
     let (ended, status) = gateway.stopped().await;
 
     assert!(ended.is_ok());
-    let ledger = status.lock().streams[UNROUTED].ledger.clone();
+    let ledger = status.lock().streams["weights"].ledger.clone();
     assert_eq!(ledger.dropped.get(Reason::NoRoom), 1);
     assert!(ledger.balances());
 }

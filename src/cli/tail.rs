@@ -37,7 +37,7 @@ use crate::{
 /// Reads a stream back, and prints its readings as JSON lines.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TailArgs {
-    /// A name under [streams]
+    /// A name under `[streams]`
     pub stream: String,
     /// Where to begin: latest, oldest, a time such as 2026-11-21T05:30:00Z, or how long ago, such as 10min
     #[arg(long, default_value = "latest", value_name = "latest|oldest|TIME")]

@@ -45,7 +45,7 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceConfig {
     /// The gateway's name in every reading. Default: the name of the device's file in a fleet, else the host name, put in by
-    /// [`load`]; the names that every new board has are refused.
+    /// [`fn@load`]; the names that every new board has are refused.
     pub id: String,
     /// The buffer lives here. Put it on a disk that keeps what it synced when power is cut.
     pub state_dir: PathBuf,

@@ -4,6 +4,8 @@
 
 mod kinesalite;
 mod scripted;
+#[path = "../support/mod.rs"]
+mod support;
 mod tail;
 mod tls;
 

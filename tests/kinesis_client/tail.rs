@@ -85,7 +85,7 @@ fn aggregate(lane: u16, hash_key: HashKey, numbers: impl IntoIterator<Item = u64
 #[tokio::test]
 async fn tail_prints_every_reading_once_and_in_order_across_a_split_and_a_merge() {
     let service = Kinesalite::with_stream("plant", 1).await;
-    let gateway = Gateway::facing(&service.url);
+    let gateway = Gateway::facing(service.url());
     let client = gateway.client().await;
     let (low, high) = (1, HashKey::MAX);
     let put = async |records| {
@@ -117,7 +117,7 @@ async fn tail_prints_every_reading_once_and_in_order_across_a_split_and_a_merge(
 #[tokio::test]
 async fn tail_from_latest_prints_one_lane_of_what_comes_from_then_on() {
     let service = Kinesalite::with_stream("plant", 2).await;
-    let gateway = Gateway::facing(&service.url);
+    let gateway = Gateway::facing(service.url());
     let client = gateway.client().await;
     let put = async |seq| {
         let records = vec![aggregate(0, 0, [seq]), aggregate(1, HashKey::MAX, [seq])];
