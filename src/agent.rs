@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::{
+    backoff,
     buffer::{Buffer, BufferError, BufferSettings, Lane, Layout, Opened},
     config::{Config, DestinationConfig, SourceConfig, StreamConfig, WhenFull},
     drain::{self, Drain, DrainSettings},
@@ -306,12 +307,7 @@ fn drain_stage(
         })
     };
     let streams = config.streams.iter().filter_map(stream).collect();
-    Drain::new(DrainSettings { destinations, streams, random }, buffer.clone(), status.clone())
-}
-
-/// Uniform in 0..1. Without randomness from the system waits are merely not spread.
-fn random() -> f64 {
-    getrandom::u32().map_or(1.0, |random| f64::from(random) / (f64::from(u32::MAX) + 1.0))
+    Drain::new(DrainSettings { destinations, streams, random: backoff::random }, buffer.clone(), status.clone())
 }
 
 fn source_stage(

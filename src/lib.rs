@@ -17,7 +17,7 @@
 //! A module imports only from lower ranks:
 //!
 //! ```text
-//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units
+//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units, backoff
 //! ```
 //!
 //! `buffer` does not know Kinesis, `kinesis` does not know SQLite. The types of rumqttc, rusqlite and the AWS SDK stay inside
@@ -25,6 +25,7 @@
 //! tasks only wait and call them, and only `agent.rs` spawns them.
 
 pub mod agent;
+pub mod backoff;
 pub mod buffer;
 pub mod cli;
 pub mod clock;

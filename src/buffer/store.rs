@@ -7,14 +7,12 @@
 //! SQLite does not notice a flipped bit in a blob, and how many readings and bytes its lane had before it, so that what waits is
 //! known at the start without counting.
 
-use std::{
-    fs,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+mod open;
+
+use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{BufferError, Chunk, Lane, LaneId, Layout};
 use crate::{
@@ -22,10 +20,6 @@ use crate::{
     record::{Previous, RunId},
 };
 
-/// "HWBF": a file of ours, whatever its name.
-const APPLICATION_ID: i64 = 0x4857_4246;
-/// Version of the schema below.
-const SCHEMA_VERSION: i64 = 1;
 const PAGE_BYTES: u64 = 2048;
 /// Bytes of a page's content that follow the pointer to the next overflow page, and so the most that one page adds to a blob.
 const BLOB_BYTES_A_PAGE: u64 = PAGE_BYTES - 4;
@@ -36,36 +30,6 @@ const NUMBER_BITS: u32 = 40;
 
 /// No MQTT topic and so no partition key contains it. Source: MQTT 3.1.1, section 1.5.3.
 const KEY_SEPARATOR: &str = "\0";
-
-const SCHEMA: &str = "
-    CREATE TABLE lane (
-        id            INTEGER PRIMARY KEY,
-        stream        TEXT NOT NULL,
-        number        INTEGER NOT NULL,
-        of            INTEGER NOT NULL,
-        partition_key TEXT NOT NULL,
-        hash_key      TEXT,
-        next          INTEGER NOT NULL,     -- no chunk of this number or above was deleted or delivered
-        run           INTEGER,              -- the last reading that is known to have had a name in this lane
-        seq           INTEGER
-    );
-    CREATE TABLE chunk (
-        id             INTEGER PRIMARY KEY,
-        readings       INTEGER NOT NULL,
-        earlier        INTEGER NOT NULL,    -- readings of the lane before this chunk
-        earlier_bytes  INTEGER NOT NULL,
-        ts             INTEGER NOT NULL,    -- arrival of the first; for people, never for order
-        run            INTEGER NOT NULL,
-        seq            INTEGER NOT NULL,    -- of the first
-        crc            INTEGER NOT NULL,    -- CRC32C of keys and data
-        keys           TEXT,                -- partition keys, where they are not the lane's own; NUL between them
-        data           BLOB NOT NULL        -- last, so that counting never touches overflow pages
-    );
-    CREATE TABLE receipt (
-        source       TEXT PRIMARY KEY,
-        fingerprints BLOB NOT NULL          -- of the publishes that a broker may still repeat: packet id, hash, big-endian
-    ) WITHOUT ROWID;
-";
 
 /// The open file.
 pub(super) struct Store {
@@ -144,73 +108,6 @@ pub(super) struct StoredLane {
 }
 
 impl Store {
-    /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together.
-    pub(super) fn open(path: &Path, max_size: u64) -> Result<Self, BufferError> {
-        let fresh = !path.exists();
-        if fresh {
-            // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
-            fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .map_err(|source| BufferError::Open { path: path.into(), source: source.into() })?;
-        }
-        let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => BufferError::InUse { path: path.into() },
-            Some(ErrorCode::NotADatabase) => BufferError::Foreign { path: path.into(), what: "not an SQLite database".into() },
-            _ => BufferError::Open { path: path.into(), source: source.into() },
-        };
-        let connection = Connection::open(path).map_err(failed)?;
-        // Exclusive, and before the WAL: no shared memory file, and no foreign reader that holds a snapshot and lets the WAL grow.
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        let owner: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
-        if tables > 0 && (owner, version) != (APPLICATION_ID, SCHEMA_VERSION) {
-            let what =
-                if owner == APPLICATION_ID { format!("schema version {version}") } else { "another program's database".into() };
-            return Err(BufferError::Foreign { path: path.into(), what });
-        }
-
-        let limits = Limits::within(max_size);
-        let settings = [
-            ("page_size", PAGE_BYTES.to_string()), // a commit's fixed cost is about three pages, so small ones wear least
-            ("auto_vacuum", "NONE".into()),        // freed pages are used again; INCREMENTAL costs 8 % more bytes, always
-            // With a WAL, NORMAL may forget the last commits when power is cut, and their receipts were already given. FULL would do,
-            // but for the rollback journal of the first switch to WAL, whose deletion only EXTRA makes durable.
-            ("synchronous", "EXTRA".into()),
-            ("journal_mode", "WAL".into()),
-            ("wal_autocheckpoint", "0".into()), // `commit` does it, and counts what it wrote
-            ("journal_size_limit", (limits.wal_frames * WAL_FRAME_BYTES).to_string()),
-            ("secure_delete", "OFF".into()), // overwriting what was drained would write everything twice
-            ("temp_store", "MEMORY".into()),
-            ("cache_size", "-1024".into()), // KiB; a chunk is written once and read once, so a larger cache holds nothing useful
-            ("mmap_size", "0".into()),      // with a map, an I/O error is a SIGBUS
-            // Beyond this SQLite says "full" while the file system still has room for the WAL, so deletes always work.
-            ("max_page_count", limits.pages.to_string()),
-        ];
-        for (name, value) in settings {
-            connection.pragma_update(None, name, value).map_err(failed)?;
-        }
-        if tables == 0 {
-            let identity = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};");
-            connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} {identity} COMMIT")).map_err(failed)?;
-        }
-        connection.set_prepared_statement_cache_capacity(16);
-        let mut store = Self {
-            connection,
-            path: path.into(),
-            page_budget: limits.pages,
-            checkpoint_frames: limits.checkpoint_frames,
-            wal_frames: 0,
-            written: 0,
-            pages_used: 0,
-        };
-        store.measure().map_err(failed)?;
-        Ok(store)
-    }
-
     /// What the file holds of every lane that it knows.
     pub(super) fn lanes(&self) -> Result<Vec<StoredLane>, BufferError> {
         let read = || -> rusqlite::Result<Vec<StoredLane>> {
@@ -435,24 +332,6 @@ impl Store {
 
     fn unwritable(&self, source: rusqlite::Error) -> BufferError {
         BufferError::Write { path: self.path.clone(), source: source.into() }
-    }
-}
-
-/// How `max_size` is shared out between the database and its WAL.
-struct Limits {
-    pages: u64,
-    checkpoint_frames: u64,
-    wal_frames: u64,
-}
-
-impl Limits {
-    fn within(max_size: u64) -> Self {
-        // A large WAL spares the disk, because a page that changes often is copied once; beyond 16 MiB there is little to gain.
-        let checkpoint = (max_size / 16).clamp(256 << 10, 16 << 20);
-        let checkpoint_frames = checkpoint / WAL_FRAME_BYTES;
-        // The WAL is emptied after the commit that fills it, so it can pass that mark by one transaction.
-        let wal_frames = checkpoint_frames + (5 << 19) / WAL_FRAME_BYTES;
-        Self { pages: max_size.saturating_sub(wal_frames * WAL_FRAME_BYTES) / PAGE_BYTES, checkpoint_frames, wal_frames }
     }
 }
 

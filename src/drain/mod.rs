@@ -22,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::{
-    pace::{Stride, backoff},
+    pace::Stride,
     pack::pack,
-    stream::{Fate, LaneDrain, Next, Stream},
+    stream::{Fate, LONGEST_WAIT, LaneDrain, Next, Stream},
 };
 use crate::{
+    backoff::Backoff,
     buffer::{Buffer, Delivered, Lane, LaneId, Layout},
     clock,
     kinesis::{Answer, Class, Client, PutError, Record},
@@ -79,7 +80,7 @@ struct Destination {
 }
 
 struct Down {
-    attempts: u32,
+    backoff: Backoff,
     retry_at: Instant,
 }
 
@@ -245,9 +246,10 @@ impl Drain {
             Class::Away => {
                 lanes.iter().for_each(|lane| stream.lanes[*lane].retries += 1);
                 let destination = &mut self.destinations[stream.destination];
-                let attempts = destination.down.as_ref().map_or(0, |down| down.attempts);
+                let mut backoff = destination.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
                 destination.stride.lost();
-                destination.down = Some(Down { attempts: attempts + 1, retry_at: now + backoff(attempts, random) });
+                let retry_at = now + backoff.pause(random);
+                destination.down = Some(Down { backoff, retry_at });
             }
             Class::Throttled => {
                 for sent in sent {

@@ -1,4 +1,4 @@
-//! How much a lane may send, and how large a record may be: pure, with time and randomness as arguments.
+//! How much a lane may send, and how large a record may be: pure, with time as an argument.
 //!
 //! A lane that was never refused sends as fast as answers come. A refusal makes it fall by a factor, once a round trip, and from there
 //! it climbs slowly. A record holds what the link carries in about two seconds, so that a refusal or a broken connection wastes little.
@@ -128,17 +128,6 @@ impl Stride {
     }
 }
 
-/// How long to wait before attempt number `attempt` (from 0) after a failure: full jitter, so that gateways which failed together do
-/// not come back together. `random` is in 0..1.
-///
-/// Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
-pub(super) fn backoff(attempt: u32, random: f64) -> Duration {
-    const FIRST: Duration = Duration::from_secs(1);
-    const LONGEST: Duration = Duration::from_mins(1);
-    let ceiling = FIRST.saturating_mul(2_u32.saturating_pow(attempt.min(10))).min(LONGEST);
-    ceiling.mul_f64(random)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,13 +196,5 @@ mod tests {
     fn a_large_request_is_given_more_time_than_a_slow_link_needs() {
         assert!(Stride::timeout(1 << 20) > Duration::from_secs((1 << 20) * 4 / 3 / (8 << 10)));
         assert!(Stride::timeout(0) >= Duration::from_secs(10));
-    }
-
-    #[test]
-    fn backoff_grows_to_a_minute_and_is_spread_over_all_of_it() {
-        assert_eq!(backoff(0, 0.5), Duration::from_millis(500));
-        assert_eq!(backoff(3, 1.0), Duration::from_secs(8));
-        assert_eq!(backoff(1000, 1.0), Duration::from_mins(1));
-        assert_eq!(backoff(1000, 0.0), Duration::ZERO);
     }
 }

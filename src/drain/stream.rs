@@ -4,8 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::pace::{Pace, backoff};
+use super::pace::Pace;
 use crate::{
+    backoff::Backoff,
     buffer::{Lane, Waiting},
     kinesis::{Class, limits::MAX_RECORDS_PER_REQUEST},
 };
@@ -16,6 +17,8 @@ pub(super) const MAX_RECORD_BYTES: usize = 1000 << 10;
 const LEAST_RECORD_BYTES: usize = 4 << 10;
 /// A lane whose readings can't be read from the disk is tried again after this.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Longest wait before what may pass by itself is tried again.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// What needs a person is tried again about this often.
 const HOLD: Duration = Duration::from_mins(1);
 
@@ -55,7 +58,7 @@ pub(super) struct LaneDrain {
     /// Bytes a second of the last record that was accepted.
     throughput: f64,
     hold_until: Option<Instant>,
-    failures: u32,
+    backoff: Backoff,
     /// Records that were sent again.
     pub(super) retries: u64,
     /// Records that were refused because the shard was full.
@@ -91,7 +94,7 @@ impl LaneDrain {
             in_flight: 0,
             throughput: 0.0,
             hold_until: None,
-            failures: 0,
+            backoff: Backoff::up_to(LONGEST_WAIT),
             retries: 0,
             throttled: 0,
         }
@@ -120,7 +123,7 @@ impl LaneDrain {
             Fate::Accepted => {
                 self.pace.accepted(now, bytes);
                 self.throughput = bytes as f64 / now.saturating_duration_since(sent).as_secs_f64().max(0.001);
-                self.failures = 0;
+                self.backoff.reset();
                 self.hold_until = None;
                 self.since = None;
             }
@@ -130,8 +133,7 @@ impl LaneDrain {
                 self.retries += 1;
             }
             Fate::Failed => {
-                self.hold_until = Some(now + backoff(self.failures, random));
-                self.failures += 1;
+                self.hold_until = Some(now + self.backoff.pause(random));
                 self.retries += 1;
             }
         }

@@ -3,9 +3,12 @@
 //! What is the same for all readings of a topic in a lane is encoded once, when the topic is first seen; per reading only the numbers
 //! and the value are written.
 
-use std::{fmt, io::Write};
+use std::fmt;
 
-use super::payload::{self, put_cbor_bytes, put_cbor_text, put_json_text};
+use super::{
+    payload,
+    write::{put_base64, put_cbor_bytes, put_cbor_head, put_cbor_integer, put_cbor_text, put_decimal, put_json_text},
+};
 use crate::{
     config::{Encoding, PayloadFormat},
     reading::Timestamp,
@@ -175,44 +178,6 @@ impl Envelope {
         }
         out.extend_from_slice(b"}\n");
     }
-}
-
-/// Appends the head of a CBOR item (RFC 8949, section 3): major type and argument in its shortest form.
-pub(super) fn put_cbor_head(out: &mut Vec<u8>, major: u8, argument: u64) {
-    let major = major << 5;
-    let bytes = argument.to_be_bytes();
-    match argument {
-        0..=23 => out.push(major | bytes[7]),
-        24..=0xFF => out.extend_from_slice(&[major | 0x18, bytes[7]]),
-        0x100..=0xFFFF => {
-            out.push(major | 0x19);
-            out.extend_from_slice(&bytes[6..]);
-        }
-        0x1_0000..=0xFFFF_FFFF => {
-            out.push(major | 0x1A);
-            out.extend_from_slice(&bytes[4..]);
-        }
-        _ => {
-            out.push(major | 0x1B);
-            out.extend_from_slice(&bytes);
-        }
-    }
-}
-
-fn put_cbor_integer(out: &mut Vec<u8>, value: i64) {
-    // A negative n stands as -1 - n, which is the bitwise complement.
-    put_cbor_head(out, u8::from(value < 0), if value < 0 { !value.cast_unsigned() } else { value.cast_unsigned() });
-}
-
-fn put_decimal(out: &mut Vec<u8>, value: impl fmt::Display) {
-    write!(out, "{value}").expect("writing a number to memory cannot fail");
-}
-
-/// Appends `bytes` as a JSON string in base64 (RFC 4648, section 4).
-pub(super) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'"');
-    base64_simd::STANDARD.encode_append(bytes, out);
-    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -6,5 +6,6 @@ pub mod deaggregate;
 pub mod envelope;
 pub mod kpl;
 mod payload;
+mod write;
 
 pub use envelope::{Envelope, Members, PayloadReader, Previous, RunId};

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use serde_cbor::Value;
 
-use super::envelope::{put_base64, put_cbor_head};
+use super::write::{put_base64, put_cbor_bytes, put_cbor_text, put_json_text};
 use crate::config::PayloadFormat;
 
 /// Deepest nesting that is carried; it is also what the parsers on both sides allow.
@@ -70,20 +70,6 @@ pub(super) fn own_time(payload: &[u8], pointer: &str) -> Option<i64> {
     let time = value.pointer(pointer)?;
     #[expect(clippy::cast_possible_truncation, reason = "a float that is no time saturates, and is as wrong as it was")]
     time.as_i64().or_else(|| time.as_f64().map(|ms| ms as i64))
-}
-
-pub(super) fn put_cbor_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_cbor_head(out, 2, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-pub(super) fn put_cbor_text(out: &mut Vec<u8>, text: &str) {
-    put_cbor_head(out, 3, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
-}
-
-pub(super) fn put_json_text(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("writing text to memory cannot fail");
 }
 
 fn text(payload: &[u8]) -> Result<&str, Unreadable> {

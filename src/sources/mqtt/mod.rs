@@ -12,7 +12,6 @@
 
 mod acks;
 mod arrivals;
-mod backoff;
 mod link;
 mod redelivery;
 mod session;
@@ -29,9 +28,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{arrivals::Arrivals, backoff::Backoff, redelivery::Redelivery, session::Session};
+use self::{arrivals::Arrivals, redelivery::Redelivery, session::Session};
 use super::error::SourceError;
 use crate::{
+    backoff::{Backoff, random},
     clock,
     config::MqttConfig,
     ingest::intake::{Intake, IntakeClosed},
@@ -84,6 +84,12 @@ pub async fn run(
     ended
 }
 
+/// Longest wait before the broker is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// A connection that stood this long was a good one. A shorter one may be the next refusal: a second client with our id, for
+/// example, ends each of our connections just after it stands.
+const STOOD: Duration = Duration::from_secs(10);
+
 /// What stays the same through all connections.
 struct Source {
     name: String,
@@ -97,7 +103,7 @@ struct Source {
 impl Source {
     /// One connection after the other until `stop`; then the one that stands.
     async fn follow(&self, arrivals: &mut Arrivals) -> Result<Option<Session<'_>>, SourceError> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
         let mut subscribed = false;
         self.report(arrivals, "connecting");
         loop {
@@ -110,7 +116,9 @@ impl Source {
                     self.connected(arrivals, session.resumed);
                     let ended = self.serve(&mut session, arrivals, subscribed).await;
                     subscribed |= session.subscribed;
-                    backoff.stood(since.elapsed());
+                    if since.elapsed() >= STOOD {
+                        backoff.reset();
+                    }
                     match ended {
                         Ok(()) => return Ok(Some(session)),
                         Err(error @ SourceError::Intake { .. }) => return Err(error),
@@ -120,9 +128,7 @@ impl Source {
                 Err(error) => error,
             };
             self.lost(arrivals, &error);
-            // Without randomness the longest pause is as good: all that is lost is that gateways try at different times.
-            let pause = backoff.pause(getrandom::u32().unwrap_or(u32::MAX));
-            if self.meanwhile(arrivals, tokio::time::sleep(pause)).await?.is_none() {
+            if self.meanwhile(arrivals, tokio::time::sleep(backoff.pause(random()))).await?.is_none() {
                 return Ok(None);
             }
         }

@@ -25,6 +25,7 @@ use self::{
 };
 use super::error::SourceError;
 use crate::{
+    backoff::{Backoff, random},
     clock,
     config::SerialConfig,
     ingest::intake::{BATCH_BYTES, BATCH_READINGS, Intake},
@@ -32,9 +33,7 @@ use crate::{
     status::{Reason, Status},
 };
 
-/// The longest first pause before a port is tried again; it doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// A technician who plugs the adapter in again should not wonder whether it is broken.
+/// Longest wait before a port is tried again: a technician who plugs the adapter in again should not wonder whether it is broken.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long the last batch may wait for room when the agent stops: a commit on a slow card, and a small part of the time that the
 /// agent has for stopping.
@@ -58,7 +57,7 @@ pub async fn run(
         batch: Vec::new(),
         batch_bytes: 0,
         state: "",
-        failures: 0,
+        backoff: Backoff::up_to(LONGEST_PAUSE),
         name,
         config,
         status,
@@ -79,8 +78,8 @@ struct Line {
     batch: Vec<Reading>,
     batch_bytes: usize,
     state: &'static str,
-    /// In a row, without a byte read between them.
-    failures: u32,
+    /// Of failures without a byte read between them.
+    backoff: Backoff,
 }
 
 impl Line {
@@ -106,7 +105,7 @@ impl Line {
                 event = port.next(&mut buffer), if !full => match event {
                     Event::Opened => self.opened(),
                     Event::Bytes => {
-                        self.failures = 0;
+                        self.backoff.reset();
                         self.arrived = clock::now();
                         self.decoder.push(buffer.split());
                     }
@@ -164,14 +163,12 @@ impl Line {
     fn failed(&mut self, error: &SourceError) -> Duration {
         self.enter("connecting");
         self.give_up_open_frame();
-        self.failures = self.failures.saturating_add(1);
         let (what, remedy) = error.what_and_remedy();
         self.status.source(&self.name, |source| source.error = Some(what.clone()));
         if self.status.problem(&self.part(), clock::now(), what.clone(), &remedy) {
             warn!(source = self.name, "{what}; {remedy}");
         }
-        // Without randomness the longest pause is as good: all that is lost is that many gateways try at different times.
-        pause(self.failures, getrandom::u64().unwrap_or(u64::MAX))
+        self.backoff.pause(random())
     }
 
     fn give_up_open_frame(&mut self) {
@@ -213,26 +210,5 @@ impl Line {
     /// As problems name it.
     fn part(&self) -> String {
         format!("source {}", self.name)
-    }
-}
-
-/// How long to wait after so many failures in a row: full jitter, so that `random` may be any number.
-fn pause(failures: u32, random: u64) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)));
-    let part = u32::try_from(random >> 32).unwrap_or(u32::MAX);
-    doubled.min(LONGEST_PAUSE).mul_f64(f64::from(part) / f64::from(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pause_before_the_next_attempt_grows_to_ten_seconds_and_is_drawn_from_all_of_it() {
-        let longest: Vec<_> = (1..=6).map(|failures| pause(failures, u64::MAX).as_secs()).collect();
-        assert_eq!(longest, [1, 2, 4, 8, 10, 10]);
-        assert_eq!(pause(u32::MAX, u64::MAX), LONGEST_PAUSE);
-        assert_eq!(pause(3, 0), Duration::ZERO);
-        assert_eq!(pause(2, u64::MAX / 2).as_millis(), 1000);
     }
 }
