@@ -346,6 +346,8 @@ impl Stages {
     /// Waits until `stop`, or until a stage ends without having been told to.
     async fn early_end(&mut self, stop: &CancellationToken) -> Option<AgentError> {
         tokio::select! {
+            // First, because a source may have ended for it by the time that we look.
+            biased;
             () = stop.cancelled() => None,
             Some((stage, result)) = self.next() => Some(AgentError::Stage { stage, source: result.err() }),
         }
