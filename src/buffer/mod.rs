@@ -316,6 +316,7 @@ impl Buffer {
     /// What was outstanding of `lane` was not confirmed, and waits again.
     pub fn release(&self, lane: LaneId) {
         self.lock().pool.release(lane);
+        self.0.0.work.notify_one();
     }
 
     /// What waits in `lane`.

@@ -254,6 +254,7 @@ impl Pool {
 
     /// The chunks of `lane` below `below` were read from disk, and are on their way; none when there were no rows left.
     pub(super) fn took(&mut self, now: Instant, lane: LaneId, below: Option<(u64, Timestamp)>) {
+        self.writing.look_again();
         let Some(state) = self.lanes.get_mut(&lane) else { return };
         state.outstanding = below.map_or(0, |(number, _)| number);
         match below {
@@ -267,6 +268,7 @@ impl Pool {
 
     /// What was outstanding of `lane` waits again.
     pub(super) fn release(&mut self, lane: LaneId) {
+        self.writing.look_again();
         if let Some(state) = self.lanes.get_mut(&lane) {
             state.outstanding = 0;
         }

@@ -25,6 +25,10 @@ use crate::{
 const FREED_AT_ONCE: u64 = 256 << 10;
 /// The part of the status that this thread speaks for.
 const PART: &str = "buffer";
+/// A full buffer is no fault of the disk, so it is another part.
+const OVERFLOW: &str = "overflow";
+/// A buffer at its bound drops with every other chunk; it is one overflow until this long nothing had to go.
+const OVERFLOW_IS_OVER: Duration = Duration::from_mins(1);
 
 pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
     let mut store = Store::open(&settings.path, settings.max_size)?;
@@ -70,7 +74,7 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         settled: Notify::new(),
         status,
     });
-    let writer = Writer { shared: shared.clone(), store, names, max_size: settings.max_size };
+    let writer = Writer { shared: shared.clone(), store, names, max_size: settings.max_size, full_at: None };
     writer.report();
     let thread = thread::Builder::new()
         .name("buffer".into())
@@ -84,6 +88,8 @@ struct Writer {
     store: Store,
     names: BTreeMap<SourceId, String>,
     max_size: u64,
+    /// When the buffer was full last, if that is not long ago.
+    full_at: Option<Instant>,
 }
 
 impl Writer {
@@ -98,6 +104,7 @@ impl Writer {
                 continue;
             }
             let now = Instant::now();
+            self.tell_of_overflow(now, false, false);
             match inner.pool.due() {
                 // What is still in memory when everyone has gone is written whenever it is due: there is no later.
                 Some(due) if due <= now || inner.closing => {
@@ -120,9 +127,10 @@ impl Writer {
 
     /// One transaction, if there is anything to write and room for it; `false` when not.
     fn write(&mut self, mut inner: MutexGuard<Inner>) -> bool {
-        self.make_room(&mut inner);
+        let dropped = self.make_room(&mut inner);
         let (used, budget) = self.store.pages();
         let write = inner.pool.write(budget.saturating_sub(used), Store::pages_for);
+        self.tell_of_overflow(Instant::now(), dropped, inner.pool.is_full());
         if write.is_empty() {
             return false;
         }
@@ -162,15 +170,18 @@ impl Writer {
     }
 
     /// Lets the oldest chunks go when there is no room for what has to be written: first those that are delivered, then, where the
-    /// rule is to drop, the oldest.
-    fn make_room(&mut self, inner: &mut Inner) {
+    /// rule is to drop, the oldest. Says whether any had to go.
+    fn make_room(&self, inner: &mut Inner) -> bool {
+        let mut dropped = false;
         while let Some(victim) = inner.pool.over_quota()
             && self.drop_chunk(inner, victim).is_some()
-        {}
+        {
+            dropped = true;
+        }
         let wanted = inner.pool.pages_wanted(Store::pages_for);
         let (used, budget) = self.store.pages();
         if used + wanted <= budget || inner.pool.has_deletes() {
-            return;
+            return dropped;
         }
         let enough = wanted.max(Store::pages_for(FREED_AT_ONCE));
         let mut freed = 0;
@@ -178,6 +189,33 @@ impl Writer {
             && let Some(pages) = inner.pool.victim().and_then(|victim| self.drop_chunk(inner, victim))
         {
             freed += pages;
+        }
+        dropped || freed > 0
+    }
+
+    /// Says once that the buffer is full, and once that it has not been so for a while.
+    fn tell_of_overflow(&mut self, now: Instant, dropped: bool, blocked: bool) {
+        let what = match (dropped, blocked) {
+            (true, _) => "the buffer is full: the oldest readings are dropped",
+            (_, true) => "the buffer is full and may not drop: sources wait",
+            _ if self.full_at.is_some_and(|at| now > at + OVERFLOW_IS_OVER) => {
+                self.full_at = None;
+                if self.shared.status.solved(OVERFLOW) {
+                    info!("the buffer has room again");
+                }
+                return;
+            }
+            _ => return,
+        };
+        self.full_at = Some(now);
+        let remedy = "get the uplink back, or raise max_size";
+        if !self.shared.status.problem(OVERFLOW, clock::now(), what.into(), remedy) {
+            return;
+        }
+        if dropped {
+            error!("{what}; {remedy}");
+        } else {
+            warn!("{what}; {remedy}");
         }
     }
 

@@ -229,3 +229,19 @@ fn a_transaction_holds_whole_groups_and_no_more_than_there_is_room_for() {
     pool.forget(now, LANE, &delivered(0, 100));
     assert_eq!(pool.due(), Some(now));
 }
+
+#[test]
+fn a_full_buffer_looks_again_when_what_was_on_its_way_waits_again() {
+    let (mut pool, now) = (pool(), Instant::now());
+    pool.append(group(now, 1, vec![chunk(LANE, 100)]));
+    commit(&mut pool, now);
+    pool.oldest(LANE, PLENTY);
+    pool.append(group(now, 2, vec![chunk(LANE, 100)]));
+    assert!(pool.victim().is_none() && pool.write(0, |bytes| bytes).is_empty());
+    assert_eq!(pool.due(), None);
+
+    pool.release(LANE);
+
+    assert_eq!(pool.due(), Some(now + HOLD));
+    assert!(pool.victim().is_some());
+}

@@ -22,7 +22,7 @@ pub(super) struct State {
     retry_at: Option<Instant>,
     /// A transaction is under way.
     busy: bool,
-    /// The last attempt found no room; only a delete changes that.
+    /// The last attempt found no room, and nothing to drop; only a delete changes that, or a chunk that was on its way.
     full: bool,
 }
 
@@ -39,6 +39,13 @@ pub(in crate::buffer) struct WriteRow {
     pub(in crate::buffer) number: u64,
     pub(in crate::buffer) chunk: Chunk,
     pub(in crate::buffer) earlier: Earlier,
+}
+
+impl State {
+    /// There may be something to drop now that was on its way before.
+    pub(super) fn look_again(&mut self) {
+        self.full = false;
+    }
 }
 
 impl Write {
@@ -107,12 +114,20 @@ impl Pool {
             write.receipts = self.fingerprints(groups_below);
         }
         self.writing.busy = !write.is_empty();
+        if write.is_empty() {
+            self.writing.delete_since = None;
+        }
         write
     }
 
     /// Whether the next transaction frees anything.
     pub(in crate::buffer) fn has_deletes(&self) -> bool {
         !self.writing.dropped.is_empty() || self.lanes.values().any(|state| state.deletable().is_some())
+    }
+
+    /// Whether nothing can be written because nothing may be dropped.
+    pub(in crate::buffer) fn is_full(&self) -> bool {
+        self.writing.full
     }
 
     /// Pages that one transaction's worth of what is unwritten needs.
