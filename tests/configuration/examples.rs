@@ -121,3 +121,42 @@ fn the_kinds_of_framing_and_credentials_are_read_by_their_kind() {
         FramingConfig::Delimiter { byte: 3, max_length: ByteCount::kib(1) }
     );
 }
+
+#[test]
+fn the_readme_lists_every_setting_with_its_default_and_meaning() {
+    let table = settings_table(&fs::read_to_string("config/gateway.toml").unwrap());
+    let readme = fs::read_to_string("README.md").unwrap();
+
+    let section = readme.split_once(TABLE_BEGINS).and_then(|(_, rest)| rest.split_once(TABLE_ENDS));
+
+    let (listed, _) = section.expect("the README has the two marks");
+    assert!(listed.trim() == table.trim(), "config/gateway.toml has changed; the README's table must be:\n\n{table}");
+}
+
+const TABLE_BEGINS: &str = "<!-- settings: made from config/gateway.toml -->";
+const TABLE_ENDS: &str = "<!-- end of settings -->";
+
+/// The example file as a table: a row for each setting, with the comment above it.
+fn settings_table(file: &str) -> String {
+    let mut table = String::from("| setting | default | meaning |\n|---|---|---|\n");
+    let (mut section, mut meaning, mut complete) = ("", String::new(), false);
+    for line in file.lines() {
+        let setting = line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_alphabetic)).unwrap_or(line);
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some(comment) = line.strip_prefix("# ") {
+            if std::mem::take(&mut complete) {
+                meaning.clear();
+            }
+            meaning = format!("{meaning} {comment}");
+        } else if let Some((key, value)) = setting.split_once(" = ").filter(|(key, _)| *key != "kind") {
+            let value = if line.starts_with('#') { "" } else { value };
+            let value = if value.is_empty() { String::new() } else { format!("`{value}`") };
+            table += &format!("| `{section}.{key}` | {value} | {} |\n", meaning.trim().replace('|', "\\|"));
+            complete = true;
+        } else {
+            meaning.clear();
+        }
+    }
+    table
+}
