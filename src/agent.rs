@@ -37,8 +37,10 @@ use crate::{
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Of that, what sources and ingest may take for their last readings and acknowledgements.
 const SOURCES_WITHIN: Duration = Duration::from_secs(6);
-/// And when the last request must have been answered.
+/// By when the last request must have been answered; what it carried stays in the buffer otherwise.
 const DRAIN_WITHIN: Duration = Duration::from_secs(8);
+/// And when everything but the buffer must have ended.
+const CLOSE_WITHIN: Duration = Duration::from_secs(9);
 
 /// Why the agent could not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -100,16 +102,21 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     let device = config.device.id.clone();
     let started = Instant::now();
     info!(device, %run, "starting");
-    let finish = CancellationToken::new();
+    let (finish, give_up) = (CancellationToken::new(), CancellationToken::new());
     let close = CancellationToken::new();
 
     let plan = Plan::new(&config);
-    let Opened { buffer, lanes, older, known, thread } = open_buffer(&config, &plan, &status).await?;
+    let Opened { buffer, lanes, older, known, closed } = open_buffer(&config, &plan, &status).await?;
     let destinations = open_destinations(&config).await?;
     let (intakes, ingest) = ingest_stage(&config, &plan, run, &lanes, &buffer, &status);
     let drain = drain_stage(&config, destinations, &lanes, &older, &buffer, &status);
 
     let mut stages = Stages::default();
+    stages.spawn("buffer", async move {
+        // Ends when its thread does, be it by a panic.
+        let _: Result<(), _> = closed.await;
+        Ok(())
+    });
     stages.spawn("web", {
         let (http, socket) = (config.http.clone(), config.device.socket.clone());
         let view = View::new(&config.device, run.to_string(), started, status.clone());
@@ -120,9 +127,9 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
         }
     });
     stages.spawn("drain", {
-        let finish = finish.clone();
+        let (finish, give_up) = (finish.clone(), give_up.clone());
         async move {
-            drain.run(finish).await;
+            drain.run(finish, give_up).await;
             Ok(())
         }
     });
@@ -148,15 +155,15 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     stages.ended_within(told + SOURCES_WITHIN, |stage| stage == "ingest" || stage.starts_with("source ")).await;
     finish.cancel();
     stages.ended_within(told + DRAIN_WITHIN, |stage| stage == "drain").await;
+    give_up.cancel();
+    stages.ended_within(told + CLOSE_WITHIN, |stage| stage == "drain").await;
     close.cancel();
-    stages.ended_within(told + DRAIN_WITHIN, |_| true).await;
-    let late = stages.end().await;
-    debug_assert_ledger(&buffer, &status, late.is_empty() && failed.is_none());
-
+    stages.ended_within(told + CLOSE_WITHIN, |stage| stage != "buffer").await;
+    let in_order = failed.is_none() && stages.running.values().eq(["buffer"]);
+    debug_assert_ledger(&buffer, &status, in_order);
     drop(buffer);
-    let closed = tokio::task::spawn_blocking(move || thread.join());
-    let closed = matches!(timeout_at((told + STOP_WITHIN).into(), closed).await, Ok(Ok(Ok(()))));
-    let late: Vec<String> = late.into_iter().chain((!closed).then(|| "buffer".into())).collect();
+    stages.ended_within(told + STOP_WITHIN, |_| true).await;
+    let late = stages.end().await;
     match failed {
         Some(error) => Err(error),
         None if !late.is_empty() => Err(AgentError::Late { stages: late }),
@@ -211,6 +218,7 @@ fn layouts_of(device: &str, name: &str, stream: &StreamConfig) -> Vec<Layout> {
             of: stream.lanes,
             partition_key: format!("{device}/{name}/{number}"),
             hash_key: (stream.lanes > 1 || stream.partition_key.is_some()).then_some(hash_key),
+            template: stream.partition_key.clone(),
         }
     };
     (0..stream.lanes).map(layout).collect()
@@ -223,7 +231,7 @@ async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Op
         SourceConfig::Mqtt(mqtt) if mqtt.qos > 0 => Some((name.to_owned(), (id, mqtt.window))),
         SourceConfig::Mqtt(_) | SourceConfig::Serial(_) => None,
     };
-    let stream = |(name, stream): &(String, StreamConfig)| {
+    let stream = |(name, stream): (&String, &StreamConfig)| {
         let when_full: WhenFull = stream.when_full.unwrap_or(config.buffer.when_full);
         (name.clone(), (when_full, stream.max_size.map(|size| size.0)))
     };
@@ -232,7 +240,8 @@ async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Op
         hold: config.buffer.hold,
         memory: config.buffer.memory.0,
         max_size: config.buffer.max_size.0,
-        streams: plan.streams.iter().map(stream).collect(),
+        // One that is switched off takes nothing more; what it has still goes out.
+        streams: config.streams.iter().map(stream).collect(),
         windows: plan.source_ids().filter_map(window).collect(),
     };
     let (layouts, status) = (plan.layouts.clone(), status.clone());
@@ -295,7 +304,6 @@ fn drain_stage(
     status: &Status,
 ) -> Drain {
     let destinations: Vec<(String, Client)> = clients.into_iter().collect();
-    // A stream that is switched off takes nothing more; what it has still goes out.
     let stream = |(name, stream): (&String, &StreamConfig)| {
         Some(drain::StreamSettings {
             name: name.clone(),

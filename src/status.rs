@@ -31,6 +31,8 @@ pub struct State {
     pub buffer: BufferState,
     /// What is wrong now, by the part it is wrong with.
     pub problems: BTreeMap<String, Problem>,
+    /// The buffer has no room, and a source waits for it.
+    pub holding: bool,
     /// SIGTERM has arrived.
     pub stopping: bool,
     /// Where the local page is served, once it is.

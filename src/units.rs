@@ -32,8 +32,8 @@ impl ByteCount {
     }
 
     /// The same as a length in memory; more than the address space counts as all of it.
-    pub fn as_len(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
+    pub const fn as_len(self) -> usize {
+        if self.0 > usize::MAX as u64 { usize::MAX } else { self.0 as usize }
     }
 }
 

@@ -39,6 +39,12 @@ pub enum BufferError {
         #[source]
         source: BoxError,
     },
+    /// SQLite has reached the bound that it was given; the transaction was rolled back.
+    #[error("the buffer {path} is full; get the uplink back, or raise buffer.max_size")]
+    Full {
+        /// The database file.
+        path: PathBuf,
+    },
     /// Readings cannot be read back.
     #[error("cannot read from the buffer {path}; check the disk")]
     Read {

@@ -77,6 +77,8 @@ pub struct Layout {
     pub partition_key: String,
     /// The explicit hash key of its records.
     pub hash_key: Option<u128>,
+    /// Template of the readings' own partition keys, where they are not the lane's.
+    pub template: Option<String>,
 }
 
 /// A run of readings of one lane, encoded, ready to be concatenated with the next.
@@ -97,6 +99,17 @@ pub struct Chunk {
     /// KPL `records` fields.
     pub data: Bytes,
 }
+
+impl Chunk {
+    /// What it takes of memory and disk, its keys included.
+    pub fn bytes(&self) -> u64 {
+        let keys: usize = self.keys.iter().flat_map(|keys| keys.iter()).map(|key| key.len() + KEY_OVERHEAD).sum();
+        (self.data.len() + keys) as u64
+    }
+}
+
+/// What a key takes besides its text, in memory and on disk.
+const KEY_OVERHEAD: usize = 24;
 
 /// All that had arrived up to a moment: nothing before it is missing, nothing after it is in.
 #[derive(Debug)]
@@ -173,6 +186,8 @@ pub struct Waiting {
     pub readings: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// When the first of them arrived; none when it is on the disk alone, and so long ago.
+    pub since: Option<Instant>,
 }
 
 impl Piece {
@@ -218,6 +233,7 @@ struct Inner {
 struct ReadRequest {
     lane: LaneId,
     from: Position,
+    below: u64,
     at_most: u64,
     reply: oneshot::Sender<Result<Option<Taken>, BufferError>>,
 }
@@ -232,8 +248,8 @@ pub struct Opened {
     pub older: Vec<Lane>,
     /// By source, what its sender may repeat and we have.
     pub known: BTreeMap<String, Vec<Fingerprint>>,
-    /// The thread that owns the file; it ends when the last handle is dropped.
-    pub thread: std::thread::JoinHandle<()>,
+    /// Resolves when the thread that owns the file has ended; that is when the last handle is dropped, or it has panicked.
+    pub closed: oneshot::Receiver<()>,
 }
 
 impl Buffer {
@@ -290,9 +306,9 @@ impl Buffer {
                 match inner.pool.oldest(lane, at_most) {
                     Oldest::Nothing => return Ok(None),
                     Oldest::InMemory(taken) => return Ok(Some(taken)),
-                    Oldest::OnDisk(from) => {
+                    Oldest::OnDisk(from, below) => {
                         let (reply, answer) = oneshot::channel();
-                        inner.reads.push_back(ReadRequest { lane, from, at_most, reply });
+                        inner.reads.push_back(ReadRequest { lane, from, below, at_most, reply });
                         answer
                     }
                 }
@@ -321,8 +337,8 @@ impl Buffer {
 
     /// What waits in `lane`.
     pub fn waiting(&self, lane: LaneId) -> Waiting {
-        let waiting = self.lock().pool.lane_waiting(lane);
-        Waiting { readings: waiting.readings, bytes: waiting.bytes }
+        let (waiting, since) = self.lock().pool.lane_waiting(lane);
+        Waiting { readings: waiting.readings, bytes: waiting.bytes, since }
     }
 
     /// Readings of `stream` that are here: what the ledger must say, less what ingest still holds.

@@ -13,6 +13,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     config::WhenFull,
     reading::{Fingerprint, Ordinal, SourceId, Timestamp},
+    record::Previous,
 };
 
 pub(super) use overflow::Victim;
@@ -80,10 +82,12 @@ struct LaneState {
     written_below: u64,
     /// Rows below this number were deleted.
     deleted_below: u64,
-    /// Rows below this number are dropped with the next transaction, if they are not on their way.
-    dropped_below: u64,
+    /// Rows behind what is on its way that are given up, and go with the next transaction: nobody reads them any more.
+    hole: Option<Range<u64>>,
     /// Arrival of what is to be sent next, or of something before it.
     oldest: Option<Timestamp>,
+    /// The last name that this run gave, and when.
+    last_name: Option<(Timestamp, Previous)>,
 }
 
 #[derive(Debug)]
@@ -118,8 +122,8 @@ pub(super) type Receipts = Vec<(SourceId, Ordinal)>;
 pub(super) enum Oldest {
     Nothing,
     InMemory(Taken),
-    /// On disk, from this position on.
-    OnDisk(Position),
+    /// On disk, from this position on, and below this number.
+    OnDisk(Position, u64),
 }
 
 impl Earlier {
@@ -139,6 +143,14 @@ impl LaneState {
     /// The number of the first chunk that is in memory, or of the next one.
     fn memory_from(&self) -> u64 {
         self.next - self.memory.len() as u64
+    }
+
+    /// Behind the hole, if `position` has reached it.
+    fn behind_the_hole(&self, position: Position) -> Position {
+        match &self.hole {
+            Some(hole) if hole.contains(&position.number) => Position { number: hole.end, ..Position::default() },
+            _ => position,
+        }
     }
 
     /// The range of rows that are confirmed, and wait for their delete.
@@ -189,8 +201,9 @@ impl Pool {
             memory: VecDeque::new(),
             written_below: stored.next,
             deleted_below: first,
-            dropped_below: 0,
+            hole: None,
             oldest,
+            last_name: None,
             lane: stored.lane,
         };
         self.lanes.insert(state.lane.id, state);
@@ -207,12 +220,15 @@ impl Pool {
         self.next_group += 1;
         let mut open = 0;
         for chunk in group.chunks {
-            // Ingest makes chunks only for lanes that it got from here.
-            let Some(state) = self.lanes.get_mut(&chunk.lane) else { continue };
+            let state = self.lanes.get_mut(&chunk.lane);
+            debug_assert!(state.is_some(), "ingest makes chunks only for lanes that it got from here");
+            let Some(state) = state else { continue };
             let bytes = chunk.data.len() as u64;
-            self.memory += bytes;
-            self.unwritten += bytes;
+            self.memory += chunk.bytes();
+            self.unwritten += chunk.bytes();
             state.oldest.get_or_insert(chunk.arrived);
+            let seq = chunk.first_seq + chunk.readings.saturating_sub(1);
+            state.last_name = Some((chunk.arrived, Previous { run: chunk.run, seq }));
             let earlier = state.total;
             state.total.add(chunk.readings, bytes);
             state.waiting.add(chunk.readings, bytes);
@@ -235,7 +251,8 @@ impl Pool {
         }
         let Some(skip) = position.number.checked_sub(state.memory_from()) else {
             state.outstanding = u64::MAX; // until `took` knows how far the read went
-            return Oldest::OnDisk(position);
+            let below = state.hole.as_ref().map_or(u64::MAX, |hole| hole.start);
+            return Oldest::OnDisk(position, below);
         };
         let mut pieces = Vec::new();
         let mut bytes = 0;
@@ -260,7 +277,7 @@ impl Pool {
         match below {
             Some((_, oldest)) => state.oldest = Some(oldest),
             None => {
-                let number = state.memory_from();
+                let number = state.hole.as_ref().map_or_else(|| state.memory_from(), |hole| hole.end);
                 self.advance(now, lane, Position { number, ..Position::default() });
             }
         }
@@ -286,15 +303,15 @@ impl Pool {
     /// What is before `position` of `lane` is not needed any more.
     fn advance(&mut self, now: Instant, lane: LaneId, position: Position) {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
+        let position = state.behind_the_hole(position);
         state.position = position;
         let mut closed = Vec::new();
         while state.memory_from() < position.number
             && let Some(held) = state.memory.pop_front()
         {
-            let bytes = held.chunk.data.len() as u64;
-            self.memory -= bytes;
+            self.memory -= held.chunk.bytes();
             if !held.written {
-                self.unwritten -= bytes;
+                self.unwritten -= held.chunk.bytes();
                 closed.push(held.group);
             }
         }
@@ -364,9 +381,16 @@ impl Pool {
         backlog
     }
 
-    /// What waits in one lane, and since when, if it is known.
-    pub(super) fn lane_waiting(&self, lane: LaneId) -> Earlier {
-        self.lanes.get(&lane).map_or_else(Earlier::default, |state| state.waiting)
+    /// What waits in one lane, and since when, if the first of it is in memory.
+    pub(super) fn lane_waiting(&self, lane: LaneId) -> (Earlier, Option<Instant>) {
+        let Some(state) = self.lanes.get(&lane) else { return Default::default() };
+        let first = state.memory.front().filter(|_| state.memory_from() <= state.position.number);
+        (state.waiting, first.map(|held| held.since))
+    }
+
+    /// The last names that this run gave.
+    pub(super) fn last_names(&self) -> Vec<(LaneId, Timestamp, Previous)> {
+        self.lanes.iter().filter_map(|(lane, state)| state.last_name.map(|(named, name)| (*lane, named, name))).collect()
     }
 
     /// Readings that are in memory alone.

@@ -12,7 +12,7 @@ mod open;
 use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use super::{BufferError, Chunk, Lane, LaneId, Layout};
 use crate::{
@@ -102,7 +102,8 @@ pub(super) struct Head {
 pub(super) struct StoredLane {
     pub(super) lane: Lane,
     pub(super) next: u64,
-    pub(super) previous: Option<Previous>,
+    /// Its last name, and when it was given.
+    pub(super) previous: Option<(Timestamp, Previous)>,
     /// Its first and last chunk.
     pub(super) ends: Option<(Head, Head)>,
 }
@@ -112,9 +113,9 @@ impl Store {
     pub(super) fn lanes(&self) -> Result<Vec<StoredLane>, BufferError> {
         let read = || -> rusqlite::Result<Vec<StoredLane>> {
             let mut lanes = Vec::new();
-            let mut select = self
-                .connection
-                .prepare("SELECT id, stream, number, of, partition_key, hash_key, next, run, seq FROM lane ORDER BY id")?;
+            let mut select = self.connection.prepare(
+                "SELECT id, stream, number, of, partition_key, hash_key, next, run, seq, template, named FROM lane ORDER BY id",
+            )?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
                 let id = LaneId(row.get(0)?);
@@ -125,16 +126,19 @@ impl Store {
                     of: row.get(3)?,
                     partition_key: row.get(4)?,
                     hash_key: hash_key.and_then(|key| key.parse().ok()),
+                    template: row.get(9)?,
                 };
-                let in_row = row
-                    .get::<_, Option<i64>>(7)?
-                    .zip(row.get::<_, Option<i64>>(8)?)
-                    .map(|(run, seq)| Previous { run: RunId(run.cast_unsigned()), seq: seq.cast_unsigned() });
+                let in_row = match (row.get::<_, Option<i64>>(7)?, row.get(8)?, row.get(10)?) {
+                    (Some(run), Some(seq), Some(named)) => {
+                        Some((Timestamp(named), Previous { run: RunId(run.cast_unsigned()), seq }))
+                    }
+                    _ => None,
+                };
                 let ends = self.head(id, "ASC")?.zip(self.head(id, "DESC")?);
                 lanes.push(StoredLane {
                     lane: Lane { id, layout },
                     next: row.get::<_, u64>(6)?.max(ends.map_or(0, |(_, last)| last.number + 1)),
-                    previous: self.last_name(id)?.or(in_row),
+                    previous: self.last_name(id)?.into_iter().chain(in_row).max_by_key(|(named, _)| *named),
                     ends,
                 });
             }
@@ -145,10 +149,10 @@ impl Store {
 
     /// Gives a lane its row.
     pub(super) fn add_lane(&mut self, layout: &Layout) -> Result<LaneId, BufferError> {
-        let Layout { stream, number, of, partition_key, hash_key } = layout;
+        let Layout { stream, number, of, partition_key, hash_key, template } = layout;
         let inserted = self.connection.execute(
-            "INSERT INTO lane (stream, number, of, partition_key, hash_key, next) VALUES (?, ?, ?, ?, ?, 0)",
-            params![stream, number, of, partition_key, hash_key.map(|key| key.to_string())],
+            "INSERT INTO lane (stream, number, of, partition_key, hash_key, template, next) VALUES (?, ?, ?, ?, ?, ?, 0)",
+            params![stream, number, of, partition_key, hash_key.map(|key| key.to_string()), template],
         );
         inserted.and_then(|_| self.measure()).map_err(|source| self.unwritable(source))?;
         let id = u32::try_from(self.connection.last_insert_rowid());
@@ -180,14 +184,15 @@ impl Store {
                 // An emptied lane has no row left that knows its last name.
                 let mut remember = tx.prepare_cached(
                     "UPDATE lane SET next = max(next, ?2 + 1),
-                         (run, seq) = (SELECT run, seq + readings - 1 FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
+                         (run, seq, named) = (SELECT run, seq + readings - 1, ts FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
                      WHERE id = ?1 AND EXISTS (SELECT 1 FROM chunk WHERE id BETWEEN ?3 AND ?4)
                          AND NOT EXISTS (SELECT 1 FROM chunk WHERE id > ?4 AND id <= ?5)",
                 )?;
                 remember.execute(params![lane.0, up_to, first, last, row_id(*lane, MAX_NUMBER)])?;
             }
-            tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
-            if hole.readings > 0 {
+            let deleted = tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
+            // Where nothing was deleted this is a repetition, and the hole is closed already.
+            if hole.readings > 0 && deleted > 0 {
                 let mut close = tx.prepare_cached(
                     "UPDATE chunk SET earlier = earlier + ?1, earlier_bytes = earlier_bytes + ?2 WHERE id >= ?3 AND id < ?4",
                 )?;
@@ -214,19 +219,40 @@ impl Store {
             let mut replace = tx.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?, ?)")?;
             replace.execute(params![source, fingerprints_to(fingerprints)])?;
         }
-        tx.commit()?;
-        self.measure()
+        tx.commit()
     }
 
-    /// Chunks of `lane` from number `from` on: as many as hold `at_most` bytes, and at least one if there is one.
-    pub(super) fn read(&self, lane: LaneId, from: u64, at_most: u64) -> Result<Vec<Stored>, BufferError> {
+    /// What follows a commit that is on the disk already: counts it, and empties the WAL into the file when that is due.
+    pub(super) fn keep_up(&mut self) -> Result<(), BufferError> {
+        self.measure().map_err(|source| self.unwritable(source))
+    }
+
+    /// Keeps the last names that this run gave, for lanes whose last chunk was never written.
+    pub(super) fn remember(&mut self, names: &[(LaneId, Timestamp, Previous)]) -> Result<(), BufferError> {
+        let mut write = || {
+            let tx = self.connection.transaction()?;
+            for (lane, named, Previous { run, seq }) in names {
+                tx.prepare_cached("UPDATE lane SET run = ?2, seq = ?3, named = ?4 WHERE id = ?1")?.execute(params![
+                    lane.0,
+                    run.0.cast_signed(),
+                    seq,
+                    named.0
+                ])?;
+            }
+            tx.commit()
+        };
+        write().map_err(|source| self.unwritable(source))
+    }
+
+    /// Chunks of `lane` from number `from` on and below `below`: as many as hold `at_most` bytes, and at least one if there is one.
+    pub(super) fn read(&self, lane: LaneId, from: u64, below: u64, at_most: u64) -> Result<Vec<Stored>, BufferError> {
         let read = || -> rusqlite::Result<Vec<Stored>> {
             let mut chunks = Vec::new();
             let mut bytes = 0;
             let mut select = self.connection.prepare_cached(
                 "SELECT id, readings, ts, run, seq, crc, keys, data FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
             )?;
-            let mut rows = select.query([row_id(lane, from), row_id(lane, MAX_NUMBER)])?;
+            let mut rows = select.query([row_id(lane, from), row_id(lane, (below - 1).min(MAX_NUMBER))])?;
             while bytes < at_most {
                 let Some(row) = rows.next()? else { break };
                 let stored = stored_from(lane, row)?;
@@ -249,11 +275,13 @@ impl Store {
 
     /// Gives the file system back what an outage took, once little is left of it.
     pub(super) fn shrink_if_worth_it(&mut self) -> Result<(), BufferError> {
+        // A sixteenth of what it gives back, at most, is what it writes.
         const FREE: u64 = (64 << 20) / PAGE_BYTES;
-        const LIVE: u64 = (4 << 20) / PAGE_BYTES;
+        const SHARE: u64 = 16;
         let shrink = |store: &mut Self| -> rusqlite::Result<()> {
             let pages: u64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-            if store.pages_used > LIVE || pages - store.pages_used < FREE {
+            let free = pages - store.pages_used;
+            if free < FREE || store.pages_used > free / SHARE {
                 return Ok(());
             }
             store.connection.execute_batch("VACUUM")?;
@@ -276,8 +304,9 @@ impl Store {
 
     /// Bytes of all files together, now.
     pub(super) fn size(&self) -> u64 {
-        let wal = PathBuf::from(format!("{}-wal", self.path.display()));
-        [&self.path, &wal].iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        [&self.path, &PathBuf::from(wal)].iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
     }
 
     /// Bytes that the file system still has for us.
@@ -317,11 +346,11 @@ impl Store {
         self.connection.query_row(&sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], head_from).optional()
     }
 
-    fn last_name(&self, lane: LaneId) -> rusqlite::Result<Option<Previous>> {
-        let sql = "SELECT run, seq + readings - 1 FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1";
+    fn last_name(&self, lane: LaneId) -> rusqlite::Result<Option<(Timestamp, Previous)>> {
+        let sql = "SELECT run, seq + readings - 1, ts FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1";
         let name = |row: &Row| {
             let run: i64 = row.get(0)?;
-            Ok(Previous { run: RunId(run.cast_unsigned()), seq: row.get(1)? })
+            Ok((Timestamp(row.get(2)?), Previous { run: RunId(run.cast_unsigned()), seq: row.get(1)? }))
         };
         self.connection.query_row(sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], name).optional()
     }
@@ -331,6 +360,10 @@ impl Store {
     }
 
     fn unwritable(&self, source: rusqlite::Error) -> BufferError {
+        // The same code stands for a full file system, where dropping what we have would not help.
+        if source.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.pages_used >= self.page_budget - self.page_budget / 8 {
+            return BufferError::Full { path: self.path.clone() };
+        }
         BufferError::Write { path: self.path.clone(), source: source.into() }
     }
 }

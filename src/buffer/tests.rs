@@ -38,10 +38,10 @@ impl Bench {
         self
     }
 
-    fn close(mut self) -> Self {
-        let Opened { buffer, thread, .. } = self.opened.take().unwrap();
+    async fn close(mut self) -> Self {
+        let Opened { buffer, closed, .. } = self.opened.take().unwrap();
         drop(buffer);
-        thread.join().unwrap();
+        closed.await.unwrap_err();
         self
     }
 
@@ -100,7 +100,7 @@ impl Bench {
 }
 
 fn layout(stream: &str) -> Layout {
-    Layout { stream: stream.into(), number: 0, of: 1, partition_key: "k".into(), hash_key: Some(5) }
+    Layout { stream: stream.into(), number: 0, of: 1, partition_key: "k".into(), hash_key: Some(5), template: None }
 }
 
 fn size(path: &Path) -> u64 {
@@ -113,12 +113,12 @@ async fn what_is_safe_is_there_after_a_restart_under_its_old_name() {
     bench.holds("one").await;
     bench.holds("two").await;
 
-    let bench = bench.close().open();
+    let bench = bench.close().await.open();
 
     let opened = bench.opened.as_ref().unwrap();
     assert_eq!(opened.lanes[0].1, Some(Previous { run: RunId(3), seq: 1 }));
     assert_eq!(opened.known["broker"].iter().map(|known| known.hash).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(bench.buffer().waiting(bench.lane()), Waiting { readings: 2, bytes: 6 });
+    assert_eq!(bench.buffer().waiting(bench.lane()), Waiting { readings: 2, bytes: 6, since: None });
     assert_eq!(bench.drained().await, ["one", "two"]);
     bench.ledger_balances();
 }
@@ -131,7 +131,7 @@ async fn a_drained_lane_remembers_its_last_name_and_reuses_no_number() {
     bench.holds("two").await;
     bench.drained().await;
 
-    let mut bench = bench.close().open();
+    let mut bench = bench.close().await.open();
 
     assert_eq!(bench.opened.as_ref().unwrap().lanes[0].1, Some(Previous { run: RunId(3), seq: 1 }));
     bench.holds("three").await;
@@ -164,7 +164,7 @@ async fn a_full_buffer_drops_the_oldest_and_the_ledger_says_how_many() {
     bench.ledger_balances();
     let dropped = bench.status.lock().ledger_total().dropped.get(Reason::Overflow);
 
-    let bench = bench.close().open();
+    let bench = bench.close().await.open();
 
     let kept: Vec<u8> = bench.drained().await.iter().map(|data| data[0]).collect();
     assert!(dropped > 100, "{dropped}");
@@ -182,9 +182,10 @@ async fn what_is_on_its_way_is_not_dropped_and_still_counts_after_a_restart() {
     }
     let waiting = bench.buffer().waiting(bench.lane());
 
-    let bench = bench.close().open();
+    let bench = bench.close().await.open();
 
-    assert_eq!(bench.buffer().waiting(bench.lane()), waiting);
+    let again = bench.buffer().waiting(bench.lane());
+    assert_eq!((again.readings, again.bytes), (waiting.readings, waiting.bytes));
     let kept = bench.drained().await;
     assert_eq!((kept[0][0], kept.len() as u64), (0, waiting.readings));
     bench.ledger_balances();
@@ -192,7 +193,7 @@ async fn what_is_on_its_way_is_not_dropped_and_still_counts_after_a_restart() {
 
 #[tokio::test]
 async fn a_stream_that_blocks_keeps_everything_and_has_no_room() {
-    let mut bench = Bench::new().close();
+    let mut bench = Bench::new().close().await;
     bench.settings.streams = [("s".to_owned(), (WhenFull::Block, None))].into();
     let mut bench = bench.open();
     let mut given = 0_u64;
@@ -211,7 +212,7 @@ async fn a_stream_that_blocks_keeps_everything_and_has_no_room() {
 
 #[tokio::test]
 async fn a_stream_over_its_own_bound_loses_its_own_oldest() {
-    let mut bench = Bench::new().close();
+    let mut bench = Bench::new().close().await;
     bench.settings.streams = [("s".to_owned(), (WhenFull::DropOldest, Some(1_000_000)))].into();
     let mut bench = bench.open();
     for n in 0..20_u8 {
@@ -228,7 +229,7 @@ async fn a_flipped_bit_costs_its_chunk_and_nothing_else() {
     for text in ["before", "damaged-in-the-middle", "behind"] {
         bench.holds(text.repeat(100)).await;
     }
-    let bench = bench.close();
+    let bench = bench.close().await;
     let mut file = fs::read(&bench.settings.path).unwrap();
     let at = file.windows(20).position(|bytes| bytes == b"damaged-in-the-middl").unwrap();
     file[at] ^= 1;
@@ -245,7 +246,7 @@ async fn a_flipped_bit_costs_its_chunk_and_nothing_else() {
 async fn a_lane_with_another_layout_is_another_lane_and_the_old_one_is_found() {
     let mut bench = Bench::new();
     bench.holds("old").await;
-    let bench = bench.close();
+    let bench = bench.close().await;
 
     let changed = Layout { of: 2, ..layout("s") };
     let opened = Buffer::open(&bench.settings, &[changed], Status::default()).unwrap();
@@ -260,7 +261,7 @@ async fn a_second_process_and_a_foreign_file_are_refused() {
     let again = Buffer::open(&bench.settings, &[], Status::default());
     assert!(matches!(again, Err(BufferError::InUse { .. })));
 
-    let bench = bench.close();
+    let bench = bench.close().await;
     let later = rusqlite::Connection::open(&bench.settings.path).unwrap();
     later.pragma_update(None, "user_version", 99).unwrap();
     drop(later);

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
 use super::{
@@ -39,7 +39,7 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         // The name of a lane is its stream and number, whatever its layout, so `prev` leads from the old one to the new one.
         let named =
             |stored: &&StoredLane| (&stored.lane.layout.stream, stored.lane.layout.number) == (&layout.stream, layout.number);
-        let previous = found.iter().filter(named).filter_map(|stored| stored.previous).next_back();
+        let previous = found.iter().filter(named).filter_map(|stored| stored.previous).max_by_key(|(named, _)| *named);
         let stored = match found.iter().position(|stored| stored.lane.layout == *layout) {
             Some(known) => found.remove(known),
             None => {
@@ -47,7 +47,7 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
                 StoredLane { lane, next: 0, previous: None, ends: None }
             }
         };
-        lanes.push((stored.lane.clone(), stored.previous.or(previous)));
+        lanes.push((stored.lane.clone(), previous.map(|(_, name)| name)));
         pool.add_lane(stored);
     }
     let older: Vec<Lane> = found.iter().filter(|stored| stored.ends.is_some()).map(|stored| stored.lane.clone()).collect();
@@ -74,13 +74,25 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         settled: Notify::new(),
         status,
     });
-    let writer = Writer { shared: shared.clone(), store, names, max_size: settings.max_size, full_at: None };
+    let writer = Writer {
+        shared: shared.clone(),
+        store,
+        names,
+        max_size: settings.max_size,
+        full_at: None,
+        failing: false,
+        squeezed: false,
+    };
     writer.report();
-    let thread = thread::Builder::new()
+    let (ended, closed) = oneshot::channel();
+    thread::Builder::new()
         .name("buffer".into())
-        .spawn(move || writer.run())
+        .spawn(move || {
+            let _ended: oneshot::Sender<()> = ended; // dropped with the thread, whatever ends it
+            writer.run();
+        })
         .map_err(|source| BufferError::Open { path: settings.path.clone(), source: source.into() })?;
-    Ok(Opened { buffer: Buffer(Arc::new(Handle(shared))), lanes, older, known, thread })
+    Ok(Opened { buffer: Buffer(Arc::new(Handle(shared))), lanes, older, known, closed })
 }
 
 struct Writer {
@@ -90,6 +102,10 @@ struct Writer {
     max_size: u64,
     /// When the buffer was full last, if that is not long ago.
     full_at: Option<Instant>,
+    /// The last transaction failed.
+    failing: bool,
+    /// SQLite found no room although we had counted on some.
+    squeezed: bool,
 }
 
 impl Writer {
@@ -105,16 +121,16 @@ impl Writer {
             }
             let now = Instant::now();
             self.tell_of_overflow(now, false, false);
-            match inner.pool.due() {
+            let due = inner.pool.due();
+            if due.is_none() && std::mem::take(&mut self.failing) && self.shared.status.solved(PART) {
+                info!("nothing is left to be written to the buffer");
+            }
+            match due {
                 // What is still in memory when everyone has gone is written whenever it is due: there is no later.
                 Some(due) if due <= now || inner.closing => {
                     let wrote = self.write(inner);
                     inner = shared.lock();
                     if inner.closing && !wrote {
-                        let readings = inner.pool.unwritten_readings();
-                        if readings > 0 {
-                            error!(readings, "readings that were in memory could not be written; they were not acknowledged");
-                        }
                         break;
                     }
                 }
@@ -122,6 +138,14 @@ impl Writer {
                 Some(due) => inner = wait(&shared.work, inner, Some(due - now)),
                 None => inner = wait(&shared.work, inner, None),
             }
+        }
+        let (readings, names) = (inner.pool.unwritten_readings(), inner.pool.last_names());
+        drop(inner);
+        if readings > 0 {
+            error!(readings, "readings that were in memory alone could not be written; they were not acknowledged");
+        }
+        if let Err(error) = self.store.remember(&names) {
+            self.complain(&error);
         }
     }
 
@@ -142,12 +166,14 @@ impl Writer {
         let mut inner = self.shared.lock();
         match result {
             Ok(()) => {
+                self.failing = false;
+                self.squeezed = false;
                 let receipts = inner.pool.written(now, &write);
                 self.shared.settle(inner, &receipts);
                 if self.shared.status.solved(PART) {
                     info!("the buffer can be written again");
                 }
-                if let Err(error) = self.store.shrink_if_worth_it() {
+                if let Err(error) = self.store.keep_up().and_then(|()| self.store.shrink_if_worth_it()) {
                     self.complain(&error);
                 }
                 self.report();
@@ -156,6 +182,8 @@ impl Writer {
             Err(error) => {
                 inner.pool.failed(now, write);
                 drop(inner);
+                self.failing = true;
+                self.squeezed = matches!(error, BufferError::Full { .. });
                 self.complain(&error);
                 false
             }
@@ -180,10 +208,10 @@ impl Writer {
         }
         let wanted = inner.pool.pages_wanted(Store::pages_for);
         let (used, budget) = self.store.pages();
-        if used + wanted <= budget || inner.pool.has_deletes() {
+        if used + wanted <= budget && !self.squeezed || inner.pool.has_deletes() {
             return dropped;
         }
-        let enough = wanted.max(Store::pages_for(FREED_AT_ONCE));
+        let enough = (used + wanted).saturating_sub(budget).max(Store::pages_for(FREED_AT_ONCE));
         let mut freed = 0;
         while freed < enough
             && let Some(pages) = inner.pool.victim().and_then(|victim| self.drop_chunk(inner, victim))
@@ -234,8 +262,8 @@ impl Writer {
     }
 
     fn read(&self, request: ReadRequest) {
-        let ReadRequest { lane, from, at_most, reply } = request;
-        let result = self.store.read(lane, from.number, at_most);
+        let ReadRequest { lane, from, below, at_most, reply } = request;
+        let result = self.store.read(lane, from.number, below, at_most);
         let mut inner = self.shared.lock();
         let answer = result.map(|stored| {
             // What follows a corrupt chunk is read next time, when the corrupt one is the head of its lane and can be given up.

@@ -5,7 +5,7 @@ use std::{io::IsTerminal, process::ExitCode};
 use tracing::{info, warn};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use super::{ConfigArgs, Failed, IN_USE, load, stop_on_signals};
+use super::{ConfigArgs, Failed, IN_USE, check::WRONG_CONFIGURATION, load, stop_on_signals};
 use crate::{
     agent::{self, AgentError},
     buffer::BufferError,
@@ -56,6 +56,7 @@ pub async fn run(args: &RunArgs, env: &[(String, String)]) -> Result<ExitCode, F
     match agent::run(loaded.config, Status::default(), stop).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error @ AgentError::Buffer(BufferError::InUse { .. })) => Err(Failed::with_code(error, IN_USE)),
+        Err(error @ AgentError::Destination { .. }) => Err(Failed::with_code(error, WRONG_CONFIGURATION)),
         Err(error) => Err(error.into()),
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::{
-    pace::Stride,
+    pace::{Stride, base64_len},
     pack::pack,
     stream::{Fate, LONGEST_WAIT, LaneDrain, Next, Stream},
 };
@@ -30,9 +30,12 @@ use crate::{
     backoff::Backoff,
     buffer::{Buffer, Delivered, Lane, LaneId, Layout},
     clock,
-    kinesis::{Answer, Class, Client, PutError, Record},
+    kinesis::{Answer, Class, Client, PutError, Record, limits},
     status::{LaneState, Status, with_causes},
 };
+
+/// Most bytes in one request, unless one reading alone has more: half of what the service takes.
+const MAX_REQUEST_BYTES: usize = limits::MAX_REQUEST.as_len() / 2;
 
 /// What the drain needs to know when it starts.
 pub struct DrainSettings {
@@ -81,6 +84,8 @@ struct Destination {
 
 struct Down {
     backoff: Backoff,
+    /// When it was last found to be so.
+    since: Instant,
     retry_at: Instant,
 }
 
@@ -105,12 +110,10 @@ struct Sent {
 impl Drain {
     /// Builds the stage.
     pub fn new(settings: DrainSettings, buffer: Buffer, status: Status) -> Self {
-        // Ingest seals for the stream that waits least; the others let what is sealed wait for the rest of their own linger.
-        let sealed_after = settings.streams.iter().map(|stream| stream.linger).min().unwrap_or_default();
         let stream = |settings: StreamSettings| {
             let older = settings.older.into_iter().map(|lane| LaneDrain::new(lane, true));
             let lanes = older.chain(settings.lanes.into_iter().map(|lane| LaneDrain::new(lane, false))).collect();
-            Stream::new(&settings.name, &settings.target, settings.destination, settings.linger.saturating_sub(sealed_after), lanes)
+            Stream::new(&settings.name, &settings.target, settings.destination, settings.linger, lanes)
         };
         let destination = |(name, client): (String, Client)| {
             status.link(&name, |link| {
@@ -129,8 +132,9 @@ impl Drain {
         }
     }
 
-    /// Sends until `finish`: then one last request a stream, and the end.
-    pub async fn run(mut self, finish: CancellationToken) {
+    /// Sends until `finish`: then one last request a stream, and the end, when they are answered or at `give_up`. What has no answer
+    /// then is still in the buffer.
+    pub async fn run(mut self, finish: CancellationToken, give_up: CancellationToken) {
         let mut last_put = vec![false; self.streams.len()];
         loop {
             let finishing = finish.is_cancelled();
@@ -155,6 +159,7 @@ impl Drain {
                 () = self.buffer.appended() => {}
                 () = sleep_until(wake.unwrap_or(now).into()), if wake.is_some() => {}
                 () = finish.cancelled(), if !finishing => {}
+                () = give_up.cancelled() => return,
             }
         }
     }
@@ -180,6 +185,7 @@ impl Drain {
         chosen.iter().for_each(|(lane, _, at_most)| stream.lanes[*lane].in_flight = *at_most);
         let (buffer, client, target, status) =
             (self.buffer.clone(), destination.client.clone(), stream.target.clone(), self.status.clone());
+        let stride = destination.stride;
         self.report(index);
         self.in_flight.push(Box::pin(async move {
             let mut empty: Vec<usize> = chosen.iter().map(|(lane, ..)| *lane).collect();
@@ -187,7 +193,7 @@ impl Drain {
             empty.retain(|lane| !sent.iter().any(|sent| sent.index == *lane));
             let bytes = records.iter().map(Record::size).sum();
             let result =
-                if records.is_empty() { Ok(Vec::new()) } else { client.put(&target, records, Stride::timeout(bytes)).await };
+                if records.is_empty() { Ok(Vec::new()) } else { client.put(&target, records, stride.timeout(bytes)).await };
             Put { stream: index, empty, sent, started, result }
         }));
     }
@@ -246,10 +252,13 @@ impl Drain {
             Class::Away => {
                 lanes.iter().for_each(|lane| stream.lanes[*lane].retries += 1);
                 let destination = &mut self.destinations[stream.destination];
-                let mut backoff = destination.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
-                destination.stride.lost();
-                let retry_at = now + backoff.pause(random);
-                destination.down = Some(Down { backoff, retry_at });
+                // Requests that were on their way together fail together: that is one failure.
+                if destination.down.as_ref().is_none_or(|down| down.since <= started) {
+                    let mut backoff = destination.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
+                    destination.stride.lost();
+                    let retry_at = now + backoff.pause(random);
+                    destination.down = Some(Down { backoff, since: now, retry_at });
+                }
             }
             Class::Throttled => {
                 for sent in sent {
@@ -298,7 +307,7 @@ impl Drain {
             link.refused += refused as u64;
             link.put.observe(took.as_secs_f64());
             if !matches!(result, Err(PutError::Unreachable { .. })) {
-                link.uploaded += bytes.div_ceil(3) as u64 * 4; // base64
+                link.uploaded += base64_len(bytes) as u64;
             }
         });
         match error {
@@ -328,7 +337,7 @@ fn part_of(stream: &str) -> String {
 
 /// Takes what is to be sent out of the buffer, and packs it.
 async fn load(buffer: &Buffer, status: &Status, lanes: Vec<(usize, Lane, usize)>) -> (Vec<Sent>, Vec<Record>) {
-    let (mut sent, mut records) = (Vec::new(), Vec::new());
+    let (mut sent, mut records, mut size) = (Vec::new(), Vec::new(), 0);
     for (index, Lane { id, layout }, at_most) in lanes {
         let packed = match buffer.oldest(id, at_most as u64).await {
             Ok(Some(taken)) => pack(&layout, &taken.pieces, at_most).map_err(|malformed| malformed.to_string()),
@@ -338,6 +347,12 @@ async fn load(buffer: &Buffer, status: &Status, lanes: Vec<(usize, Lane, usize)>
         match packed {
             Ok(Some(packed)) => {
                 let Layout { partition_key, hash_key, .. } = layout;
+                size += packed.data.len() + partition_key.len();
+                if !sent.is_empty() && size > MAX_REQUEST_BYTES {
+                    // Readings as large as a record, in many lanes: the others go with the next request.
+                    buffer.release(id);
+                    continue;
+                }
                 sent.push(Sent { index, lane: id, bytes: packed.data.len(), delivered: packed.delivered });
                 records.push(Record { partition_key, explicit_hash_key: hash_key, data: packed.data });
             }

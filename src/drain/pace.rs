@@ -5,8 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-/// What one shard takes. Source: Kinesis developer guide, "Quotas and limits".
-const SHARD_RATE: f64 = 1_048_576.0;
+use crate::kinesis::limits::SHARD_BYTES_PER_SECOND;
+
+/// What one shard takes, in bytes a second.
+const SHARD_RATE: f64 = SHARD_BYTES_PER_SECOND.0 as f64;
 /// What is left of a rate that was refused.
 const FALL: f64 = 0.8;
 /// By how much a rate climbs in a second without a refusal, in bytes per second.
@@ -78,6 +80,8 @@ impl Pace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stride {
     bytes: usize,
+    /// A request of about this size was answered.
+    known: bool,
 }
 
 /// A request that takes this long has the right size.
@@ -88,14 +92,16 @@ const FIRST_STRIDE: usize = 128 << 10;
 const LEAST_STRIDE: usize = 8 << 10;
 /// Most bytes in one request by default: one shard takes no more in a second.
 const MOST_STRIDE: usize = 1 << 20;
-/// The slowest link that is waited for, in bytes a second.
-const SLOWEST_LINK: u64 = 2 << 10;
+/// A link that nothing is known of is given the time of one that carries this many bytes a second, 64 kbit/s.
+const SLOW_LINK: usize = 8 << 10;
 /// What a request may take besides its bytes: connecting, and the service's own time.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A link may be this much slower than it was.
+const SLACK: u32 = 4;
 
 impl Default for Stride {
     fn default() -> Self {
-        Self { bytes: FIRST_STRIDE }
+        Self { bytes: FIRST_STRIDE, known: false }
     }
 }
 
@@ -105,10 +111,15 @@ impl Stride {
         self.bytes
     }
 
-    /// How long to wait for the answer to a request of `bytes`.
-    pub(super) fn timeout(bytes: usize) -> Duration {
-        // On the wire the bytes are base64.
-        PATIENCE + Duration::from_secs(bytes as u64 * 4 / 3 / SLOWEST_LINK)
+    /// How long to wait for the answer to a request of `bytes`. Not longer than it takes to be sure, because as long as it lasts a link
+    /// that swallows everything looks like a slow one.
+    pub(super) fn timeout(self, bytes: usize) -> Duration {
+        let transfer = if self.known {
+            (STRIDE * SLACK).mul_f64(bytes as f64 / self.bytes as f64)
+        } else {
+            Duration::from_secs_f64(base64_len(bytes) as f64 / SLOW_LINK as f64)
+        };
+        PATIENCE + transfer
     }
 
     /// A request of `bytes` was answered after `took`.
@@ -120,12 +131,18 @@ impl Stride {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped below")]
         let fits = fits as usize;
         self.bytes = fits.clamp(self.bytes / 2, self.bytes * 2).clamp(LEAST_STRIDE, MOST_STRIDE);
+        self.known = true;
     }
 
-    /// A request got no answer.
+    /// A request got no answer: the next one is a smaller probe.
     pub(super) fn lost(&mut self) {
-        self.bytes = (self.bytes / 2).max(LEAST_STRIDE);
+        *self = Self { bytes: (self.bytes / 4).clamp(LEAST_STRIDE, FIRST_STRIDE), known: false };
     }
+}
+
+/// Bytes on the wire: a record's data travel as base64.
+pub(super) fn base64_len(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
 }
 
 #[cfg(test)]
@@ -188,13 +205,22 @@ mod tests {
         assert_eq!(stride.bytes(), 65_536);
         stride.answered(100, Duration::from_secs(9));
         assert_eq!(stride.bytes(), 65_536, "a small request says nothing of the link");
-        (0..9).for_each(|_| stride.lost());
+        stride.lost();
+        assert_eq!(stride.bytes(), 16_384);
+        stride.lost();
+        stride.lost();
         assert_eq!(stride.bytes(), LEAST_STRIDE);
     }
 
     #[test]
-    fn a_large_request_is_given_more_time_than_a_slow_link_needs() {
-        assert!(Stride::timeout(1 << 20) > Duration::from_secs((1 << 20) * 4 / 3 / (8 << 10)));
-        assert!(Stride::timeout(0) >= Duration::from_secs(10));
+    fn a_request_is_given_the_time_that_its_link_needs_and_little_more() {
+        let fresh = Stride::default();
+        assert!(fresh.timeout(fresh.bytes()) > Duration::from_secs(10 + 21));
+        let mut fast = fresh;
+        (0..9).for_each(|_| fast.answered(fast.bytes(), Duration::from_millis(20)));
+        assert_eq!(fast.timeout(1 << 20), Duration::from_secs(18));
+        assert_eq!(fast.timeout(10 << 20), Duration::from_secs(90));
+        fast.lost();
+        assert!(fast.timeout(fast.bytes()) < Duration::from_secs(35), "a probe into a black hole ends soon");
     }
 }

@@ -2,11 +2,9 @@
 //!
 //! Chunks are concatenated as they are. One that does not fit is cut between two readings, and the rest of it goes first next time.
 
-use std::{borrow::Cow, sync::Arc};
-
 use crate::{
     buffer::{Delivered, Layout, Piece, Position},
-    record::kpl::{self, Malformed},
+    record::kpl::{self, Malformed, Run},
 };
 
 /// A record, and what the buffer may forget once it is confirmed.
@@ -21,89 +19,99 @@ pub(super) struct Packed {
 /// Packs as many of `pieces`, from the first on, as make a record of at most `at_most` bytes; at least one reading, whatever its
 /// size. None when there is none.
 pub(super) fn pack(layout: &Layout, pieces: &[Piece], at_most: usize) -> Result<Option<Packed>, Malformed> {
-    let mut keys = KeyTable::new(layout);
-    let mut runs: Vec<Cow<[u8]>> = Vec::new();
-    let mut len = kpl::FRAME_LEN + kpl::tables_len(std::iter::empty(), layout.hash_key);
     let Some(first) = pieces.first() else { return Ok(None) };
+    let hash_key = layout.hash_key.map(|key| key.to_string());
+    let mut open = Open {
+        room: at_most.saturating_sub(kpl::FRAME_LEN + hash_key.as_deref().map_or(0, kpl::table_entry_len)),
+        keys: Vec::new(),
+        fields: Vec::with_capacity(at_most.min(pieces.iter().map(|piece| piece.data.len()).sum())),
+        readings: 0,
+    };
     let mut delivered = Delivered { readings: 0, bytes: 0, up_to: first.position };
-
     for piece in pieces {
-        let indices = keys.join(piece.keys.as_ref());
-        let room = at_most.saturating_sub(len + keys.len());
-        let at_least = u64::from(runs.is_empty());
-        let whole = piece.data.len() <= room;
-        let run = if whole {
-            kpl::Run { len: piece.data.len(), records: piece.readings }
-        } else {
-            kpl::cut(&piece.data, room, at_least)?
+        let run = match &piece.keys {
+            None => open.append(&layout.partition_key, piece)?,
+            Some(keys) => open.append_keyed(keys, piece)?,
         };
-        if run.records == 0 {
-            break;
-        }
-        let fields = &piece.data[..run.len];
-        let fields = match indices {
-            None => Cow::Borrowed(fields),
-            Some(indices) => {
-                let mut copied = Vec::with_capacity(fields.len() + fields.len() / 16);
-                kpl::copy_with_keys(&mut copied, fields, &indices)?;
-                Cow::Owned(copied)
-            }
-        };
-        len += fields.len();
-        runs.push(fields);
         delivered.readings += run.records;
         delivered.bytes += run.len as u64;
-        delivered.up_to = if run.len == piece.data.len() {
-            Position { number: piece.position.number + 1, ..Position::default() }
-        } else {
-            Position {
-                number: piece.position.number,
-                offset: piece.position.offset + run.len as u64,
-                readings: piece.position.readings + run.records,
+        if run.len < piece.data.len() {
+            let Position { number, offset, readings } = piece.position;
+            if run.records > 0 {
+                delivered.up_to = Position { number, offset: offset + run.len as u64, readings: readings + run.records };
             }
-        };
-        if !whole {
             break;
         }
+        delivered.up_to = Position { number: piece.position.number + 1, ..Position::default() };
     }
-    let fields = runs.iter().map(|run| &**run);
-    let data = kpl::assemble(keys.keys.iter().copied(), layout.hash_key, fields, len + keys.len());
+    let data = kpl::assemble(&open.keys, hash_key.as_deref(), &open.fields);
     Ok(Some(Packed { data, delivered }))
 }
 
-/// The partition keys of an aggregate, each once.
-struct KeyTable<'a> {
+/// The aggregate so far.
+struct Open<'a> {
+    /// Bytes that it may still grow by.
+    room: usize,
     keys: Vec<&'a str>,
-    of_its_own: bool,
+    fields: Vec<u8>,
+    readings: u64,
 }
 
-impl<'a> KeyTable<'a> {
-    fn new(layout: &'a Layout) -> Self {
-        Self { keys: vec![&layout.partition_key], of_its_own: true }
-    }
-
-    /// Adds a chunk's keys; says which index each has here, or nothing when the chunk's own indices are right as they are.
-    fn join(&mut self, keys: Option<&'a Arc<[String]>>) -> Option<Vec<u32>> {
-        let keys = keys?;
-        if std::mem::take(&mut self.of_its_own) {
-            self.keys.clear();
-        }
-        let index = |key: &'a String| {
-            let index = self.keys.iter().position(|known| known == key).unwrap_or_else(|| {
-                self.keys.push(key);
-                self.keys.len() - 1
-            });
-            u32::try_from(index).unwrap_or(u32::MAX) // a record of 1 MiB has room for far fewer
+impl<'a> Open<'a> {
+    /// Takes what fits of a chunk whose readings all have the lane's own key: as it is.
+    fn append(&mut self, key: &'a str, piece: &Piece) -> Result<Run, Malformed> {
+        let entry = if self.keys.is_empty() { kpl::table_entry_len(key) } else { 0 };
+        let room = self.room.saturating_sub(entry);
+        let run = if piece.data.len() <= room {
+            Run { len: piece.data.len(), records: piece.readings }
+        } else {
+            kpl::cut(&piece.data, room, u64::from(self.readings == 0))?
         };
-        let indices: Vec<u32> = keys.iter().map(index).collect();
-        let same = indices.iter().zip(0..).all(|(index, place)| *index == place);
-        (!same).then_some(indices)
+        if run.records > 0 {
+            self.index_of(key);
+            self.fields.extend_from_slice(&piece.data[..run.len]);
+            self.took(run.len + entry, run.records);
+        }
+        Ok(run)
     }
 
-    fn len(&self) -> usize {
-        kpl::tables_len(self.keys.iter().copied(), None)
+    /// Takes what fits of a chunk with keys of its own: record by record, with each key's place in the aggregate's table.
+    fn append_keyed(&mut self, keys: &'a [String], piece: &Piece) -> Result<Run, Malformed> {
+        let mut run = Run::default();
+        while run.len < piece.data.len() {
+            let record = kpl::first_record(&piece.data[run.len..])?;
+            let key = usize::try_from(record.partition_key).ok().and_then(|key| keys.get(key)).ok_or(Malformed)?;
+            let entry = if self.keys.contains(&key.as_str()) { 0 } else { kpl::table_entry_len(key) };
+            // An index may take a byte or two more here than in the chunk.
+            let len = record.field_len + LARGEST_INDEX + entry;
+            if len > self.room && self.readings > 0 {
+                break;
+            }
+            let index = self.index_of(key);
+            kpl::put_record(&mut self.fields, index, record.hash_key, record.data);
+            self.took(len, 1);
+            run.len += record.field_len;
+            run.records += 1;
+        }
+        Ok(run)
+    }
+
+    fn index_of(&mut self, key: &'a str) -> u32 {
+        let index = self.keys.iter().position(|known| *known == key).unwrap_or_else(|| {
+            self.keys.push(key);
+            self.keys.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX) // a record of 1 MiB has room for far fewer
+    }
+
+    fn took(&mut self, len: usize, readings: u64) {
+        self.room = self.room.saturating_sub(len);
+        self.readings += readings;
     }
 }
+
+/// By how much a field can grow when its index does: from one byte to three, and its length by one.
+const LARGEST_INDEX: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -116,7 +124,7 @@ mod tests {
     };
 
     fn layout() -> Layout {
-        Layout { stream: "s".into(), number: 0, of: 1, partition_key: "gw/s/0".into(), hash_key: None }
+        Layout { stream: "s".into(), number: 0, of: 1, partition_key: "gw/s/0".into(), hash_key: None, template: None }
     }
 
     fn piece(number: u64, records: &[(u32, &[u8])], keys: Option<&[&str]>) -> Piece {
@@ -133,7 +141,7 @@ mod tests {
 
     fn aggregate(keys: &[&str], records: &[(u32, &[u8])]) -> Vec<u8> {
         let fields = piece(0, records, None).data;
-        kpl::assemble(keys.iter().copied(), None, std::iter::once(&fields[..]), 0)
+        kpl::assemble(keys, None, &fields)
     }
 
     #[test]
@@ -159,6 +167,19 @@ mod tests {
         assert_eq!(packed.delivered.up_to, Position { number: 4, offset: 0, readings: 0 });
         let packed = pack(&layout(), &pieces, 0).unwrap().unwrap();
         assert_eq!(packed.delivered.up_to, Position { number: 3, offset: packed.delivered.bytes, readings: 1 });
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_are_not_in_the_table() {
+        let keys: Vec<String> = (0..200).map(|n| format!("{n:0>90}")).collect();
+        let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let records: Vec<(u32, &[u8])> = (0..200).map(|n| (n, &b"reading"[..])).collect();
+        let pieces = [piece(0, &records[..100], Some(&names)), piece(1, &records, Some(&names))];
+        for at_most in [100, 1_000, 5_000, 15_000, 20_000] {
+            let packed = pack(&layout(), &pieces, at_most).unwrap().unwrap();
+            assert!(packed.data.len() <= at_most || packed.delivered.readings == 1, "{} > {at_most}", packed.data.len());
+            assert!(at_most < 1_000 || packed.data.len() > at_most * 9 / 10, "{} << {at_most}", packed.data.len());
+        }
     }
 
     #[test]

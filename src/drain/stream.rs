@@ -8,11 +8,12 @@ use super::pace::Pace;
 use crate::{
     backoff::Backoff,
     buffer::{Lane, Waiting},
-    kinesis::{Class, limits::MAX_RECORDS_PER_REQUEST},
+    kinesis::{
+        Class,
+        limits::{MAX_RECORDS_PER_REQUEST, OUR_MAX_RECORD},
+    },
 };
 
-/// Largest record: below the service's 1 MiB with the key, so that a stream at its default takes it.
-pub(super) const MAX_RECORD_BYTES: usize = 1000 << 10;
 /// Smallest share of a request that a lane is given.
 const LEAST_RECORD_BYTES: usize = 4 << 10;
 /// A lane whose readings can't be read from the disk is tried again after this.
@@ -30,7 +31,7 @@ pub(super) struct Stream {
     pub(super) target: String,
     /// Its place among the destinations.
     pub(super) destination: usize,
-    /// How long a lane may still wait for company after ingest has sealed its chunk.
+    /// How long a reading may wait for company.
     pub(super) linger: Duration,
     /// Those of older layouts come first.
     pub(super) lanes: Vec<LaneDrain>,
@@ -51,8 +52,6 @@ pub(super) struct LaneDrain {
     /// It is not of today's layout, and drains before those that are.
     pub(super) older: bool,
     pub(super) pace: Pace,
-    /// Since when something waits.
-    since: Option<Instant>,
     /// Bytes that are on their way.
     pub(super) in_flight: usize,
     /// Bytes a second of the last record that was accepted.
@@ -90,7 +89,6 @@ impl LaneDrain {
             lane,
             older,
             pace: Pace::default(),
-            since: None,
             in_flight: 0,
             throughput: 0.0,
             hold_until: None,
@@ -100,10 +98,10 @@ impl LaneDrain {
         }
     }
 
-    /// When this lane may send what waits in it.
-    fn ready_at(&self, now: Instant, waiting: Waiting, linger: Duration) -> Instant {
-        let company = if waiting.bytes >= MAX_RECORD_BYTES as u64 { now } else { self.since.unwrap_or(now) + linger };
-        [self.pace.ready_at(), self.hold_until, Some(company)].into_iter().flatten().max().unwrap_or(now)
+    /// When this lane may send what waits in it, `share` bytes at most.
+    fn ready_at(&self, now: Instant, waiting: Waiting, share: usize, linger: Duration) -> Instant {
+        let company = waiting.since.filter(|_| waiting.bytes < share as u64).map(|since| since + linger);
+        [self.pace.ready_at(), self.hold_until, company].into_iter().flatten().max().unwrap_or(now)
     }
 
     /// Bytes a second that it may send: what its shard leaves it, or what the link carried last.
@@ -125,7 +123,6 @@ impl LaneDrain {
                 self.throughput = bytes as f64 / now.saturating_duration_since(sent).as_secs_f64().max(0.001);
                 self.backoff.reset();
                 self.hold_until = None;
-                self.since = None;
             }
             Fate::Throttled => {
                 self.pace.refused(sent, now, bytes);
@@ -163,9 +160,6 @@ impl Stream {
             return Next::Wait(until);
         }
         let waiting: Vec<Waiting> = self.lanes.iter().map(|lane| waiting(&lane.lane)).collect();
-        for (lane, waiting) in self.lanes.iter_mut().zip(&waiting) {
-            lane.since = if waiting.readings == 0 { None } else { lane.since.or(Some(now)) };
-        }
         // An older layout sends its readings elsewhere; those of today's must not overtake them.
         let older = self.lanes.iter().zip(&waiting).any(|(lane, waiting)| lane.older && waiting.readings > 0);
         let linger = if hurry { Duration::ZERO } else { self.linger };
@@ -173,14 +167,14 @@ impl Stream {
         let candidates = (self.turn..self.turn + count)
             .map(|index| index % count)
             .filter(|index| waiting[*index].readings > 0 && (self.lanes[*index].older || !older))
-            .map(|index| (index, self.lanes[index].ready_at(now, waiting[index], linger)));
+            .map(|index| (index, self.lanes[index].ready_at(now, waiting[index], at_most.min(OUR_MAX_RECORD.as_len()), linger)));
         let (ready, later): (Vec<_>, Vec<_>) = candidates.partition(|(_, at)| *at <= now);
         if ready.is_empty() {
             return later.iter().map(|(_, at)| *at).min().map_or(Next::Idle, Next::Wait);
         }
         let chosen = ready.len().min(self.together).min((at_most / LEAST_RECORD_BYTES).max(1));
         let share = at_most / chosen;
-        let bytes = |index: usize| share.min(MAX_RECORD_BYTES).min(self.lanes[index].pace.record_bytes());
+        let bytes = |index: usize| share.min(OUR_MAX_RECORD.as_len()).min(self.lanes[index].pace.record_bytes());
         let send: Vec<_> = ready.iter().take(chosen).map(|(index, _)| (*index, bytes(*index))).collect();
         self.turn = (ready[chosen - 1].0 + 1) % count;
         Next::Send(send)

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     buffer::{Group, Mark},
     config::Encoding,
+    kinesis::limits::MAX_PARTITION_KEY_CHARS,
     reading::{Fingerprint, Ordinal, Reading, SourceId},
     record::{Envelope, PayloadReader, RunId},
     status::{Reason, Status, UNROUTED},
@@ -29,8 +30,6 @@ const CHUNK_BYTES: usize = 64 << 10;
 const GROUP_BYTES: usize = 256 << 10;
 /// Topics of one source whose routes are remembered; a source that makes topics up starts over.
 const TOPICS_A_SOURCE: usize = 4096;
-/// Most characters in a partition key. Source: Kinesis API reference, `PutRecordsRequestEntry`.
-const MAX_PARTITION_KEY_CHARS: usize = 256;
 
 /// One source, as far as its readings are concerned.
 #[derive(Debug)]
@@ -70,6 +69,7 @@ pub(super) struct Gathering {
     streams: Vec<StreamState>,
     scratch: Vec<u8>,
     open_bytes: usize,
+    full: bool,
     since: Option<Instant>,
 }
 
@@ -118,13 +118,15 @@ impl Gathering {
             streams: streams.into_iter().map(|settings| StreamState { settings, taken: 0, too_large: 0 }).collect(),
             scratch: Vec::new(),
             open_bytes: 0,
+            full: false,
             since: None,
         }
     }
 
-    /// Takes a batch of source `index`, in the order of its arrival.
-    pub(super) fn take(&mut self, now: Instant, index: usize, batch: &[Reading]) {
-        let mut unrouted = 0;
+    /// Takes readings of source `index`, in the order of their arrival, until the group is full; says how many that were.
+    pub(super) fn take(&mut self, now: Instant, index: usize, batch: &[Reading]) -> usize {
+        let (mut unrouted, mut taken) = (0, 0);
+        self.since = self.since.or_else(|| (!batch.is_empty()).then_some(now));
         for reading in batch {
             let targets = self.targets(index, &reading.topic);
             let source = &mut self.sources[index];
@@ -141,12 +143,15 @@ impl Gathering {
                     Err(TooLarge) => stream.too_large += 1,
                 }
                 self.open_bytes += lane.bytes() - before;
+                self.full |= lane.is_full(CHUNK_BYTES) || self.open_bytes >= GROUP_BYTES;
+            }
+            taken += 1;
+            if self.full {
+                break;
             }
         }
-        if !batch.is_empty() {
-            self.since.get_or_insert(now);
-        }
         self.account(unrouted);
+        taken
     }
 
     fn account(&mut self, unrouted: u64) {
@@ -197,9 +202,9 @@ impl Gathering {
         self.open_bytes as u64
     }
 
-    /// Whether the group must be sealed before it takes another batch.
+    /// Whether the group must be sealed before it takes more.
     pub(super) fn is_full(&self) -> bool {
-        self.open_bytes >= GROUP_BYTES || self.lanes().any(|(lane, _)| lane.is_full(CHUNK_BYTES))
+        self.full
     }
 
     /// When the group is to be sealed although it is not full: when a reading has waited for company as long as its stream allows,
@@ -219,6 +224,7 @@ impl Gathering {
     pub(super) fn seal(&mut self) -> Option<Group> {
         let since = self.since.take()?;
         self.open_bytes = 0;
+        self.full = false;
         let lanes = self.streams.iter_mut().flat_map(|stream| &mut stream.settings.lanes);
         let chunks = lanes.filter_map(OpenLane::seal).collect();
         let mark = |source: &mut SourceState| {

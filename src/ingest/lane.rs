@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     buffer::{Chunk, LaneId},
+    config::check::MAX_READING,
     reading::{Reading, Timestamp},
     record::{
         Envelope, Members, PayloadReader, Previous, RunId,
@@ -13,8 +14,8 @@ use crate::{
     },
 };
 
-/// Most partition keys in one chunk: they travel with it.
-const KEYS_A_CHUNK: usize = 256;
+/// Most partition keys in one chunk: they travel with it, and are looked for one by one.
+const KEYS_A_CHUNK: usize = 64;
 /// A chunk begins with this much room, so that it grows few times.
 const FIRST_BYTES: usize = 8 << 10;
 
@@ -32,14 +33,12 @@ pub(super) struct OpenLane {
     arrived: Timestamp,
     since: Option<Instant>,
     keys: Vec<Arc<str>>,
+    key_bytes: usize,
 }
 
 /// Over 1,000 KiB when encoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
-
-/// Largest user record that is carried. A Kinesis record has at most 1 MiB, less its keys and the aggregate's frame.
-pub(super) const MAX_USER_RECORD: usize = 1000 << 10;
 
 impl OpenLane {
     pub(super) fn new(id: LaneId, run: RunId, hash_key: HashKeyUse, previous: Option<Previous>) -> Self {
@@ -54,6 +53,7 @@ impl OpenLane {
             arrived: Timestamp::default(),
             since: None,
             keys: Vec::new(),
+            key_bytes: 0,
         }
     }
 
@@ -75,7 +75,7 @@ impl OpenLane {
         };
         scratch.clear();
         envelope.encode(scratch, &members, &reading.payload, reader);
-        if scratch.len() > MAX_USER_RECORD {
+        if scratch.len() > MAX_READING.as_len() {
             return Err(TooLarge);
         }
         let key = key.map_or(0, |key| self.index_of(key));
@@ -95,14 +95,15 @@ impl OpenLane {
     fn index_of(&mut self, key: &Arc<str>) -> u32 {
         let index = self.keys.iter().position(|known| known == key).unwrap_or_else(|| {
             self.keys.push(key.clone());
+            self.key_bytes += key.len();
             self.keys.len() - 1
         });
-        u32::try_from(index).unwrap_or(u32::MAX) // `is_full` keeps it below 257
+        u32::try_from(index).unwrap_or(u32::MAX) // `is_full` keeps it at 64 at most
     }
 
-    /// Bytes in the open chunk.
+    /// Bytes in the open chunk, its keys included.
     pub(super) fn bytes(&self) -> usize {
-        self.data.len()
+        self.data.len() + self.key_bytes
     }
 
     /// When the first reading of the open chunk arrived.
@@ -112,7 +113,7 @@ impl OpenLane {
 
     /// Whether the chunk must be sealed before it takes another reading.
     pub(super) fn is_full(&self, at: usize) -> bool {
-        self.data.len() >= at || self.keys.len() >= KEYS_A_CHUNK
+        self.bytes() >= at || self.keys.len() >= KEYS_A_CHUNK
     }
 
     /// Closes the chunk and begins another one.
@@ -120,6 +121,7 @@ impl OpenLane {
         self.since.take()?;
         let readings = std::mem::take(&mut self.readings);
         let keys = std::mem::take(&mut self.keys);
+        self.key_bytes = 0;
         Some(Chunk {
             lane: self.id,
             readings,

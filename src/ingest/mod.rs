@@ -78,6 +78,9 @@ pub struct Ingest {
     doors: Vec<Door>,
     hold: Duration,
     buffer: Buffer,
+    status: Status,
+    /// Some source may not hand over, because there is no room.
+    holding: bool,
     /// The door to be asked first, so that a busy source does not keep the others out.
     turn: usize,
 }
@@ -109,7 +112,7 @@ pub fn stage(settings: IngestSettings, buffer: Buffer, status: &Status) -> (Vec<
     }
     let IngestSettings { device, run, hold, sources, streams, routes } = settings;
     let gathering = Gathering::new(device, run, routes, status.clone(), sources, streams);
-    (intakes, Ingest { gathering, doors, hold, buffer, turn: 0 })
+    (intakes, Ingest { gathering, doors, hold, buffer, status: status.clone(), holding: false, turn: 0 })
 }
 
 impl Ingest {
@@ -122,8 +125,8 @@ impl Ingest {
             let due = self.seal_what_is_due(now, stopping);
             let buffer = self.buffer.clone();
             tokio::select! {
-                batch = self.next_batch() => match batch {
-                    Some((door, batch)) => self.gathering.take(Instant::now(), door, &batch),
+                batch = self.next_batch(stopping) => match batch {
+                    Some((door, batch)) => self.take(door, &batch),
                     None => break,
                 },
                 () = buffer.settled() => {}
@@ -135,7 +138,17 @@ impl Ingest {
         self.buffer.write();
     }
 
-    /// Seals the group if it is full, has waited long enough, or must be written; says when it is due otherwise.
+    fn take(&mut self, door: usize, mut batch: &[Reading]) {
+        while !batch.is_empty() {
+            let taken = self.gathering.take(Instant::now(), door, batch);
+            batch = &batch[taken..];
+            if self.gathering.is_full() {
+                self.seal();
+            }
+        }
+    }
+
+    /// Seals the group if it has waited long enough, or must be written; says when it is due otherwise.
     fn seal_what_is_due(&mut self, now: Instant, stopping: bool) -> Option<Instant> {
         let writing = self.buffer.is_writing();
         let waited_for =
@@ -148,7 +161,7 @@ impl Ingest {
             self.buffer.write();
         }
         let due = self.gathering.due((!writing).then_some(self.hold));
-        if self.gathering.is_full() || due.is_some_and(|due| due <= now) {
+        if due.is_some_and(|due| due <= now) {
             self.seal();
             return None;
         }
@@ -161,11 +174,17 @@ impl Ingest {
         }
     }
 
-    /// The next batch of any source that may hand over; none when all have gone.
-    async fn next_batch(&mut self) -> Option<(usize, Vec<Reading>)> {
+    /// The next batch of any source that may hand over; none when all have gone. While stopping they all may: it is one batch each, and
+    /// they can't go before.
+    async fn next_batch(&mut self, stopping: bool) -> Option<(usize, Vec<Reading>)> {
         let (buffer, open_bytes, count) = (self.buffer.clone(), self.gathering.open_bytes(), self.doors.len());
         let has_room = |door: &Door| buffer.has_room(door.reachable.iter().map(String::as_str), open_bytes);
-        let open: Vec<bool> = self.doors.iter().map(|door| !door.closed && has_room(door)).collect();
+        let open: Vec<bool> = self.doors.iter().map(|door| stopping || has_room(door)).collect();
+        let holding = open.contains(&false);
+        if self.holding != holding {
+            self.holding = holding;
+            self.status.lock().holding = holding;
+        }
         let first = self.turn;
         let (doors, turn) = (&mut self.doors, &mut self.turn);
         poll_fn(move |context| {
@@ -182,7 +201,8 @@ impl Ingest {
                     Poll::Pending => {}
                 }
             }
-            if doors.iter().all(|door| door.closed) { Poll::Ready(None) } else { Poll::Pending }
+            // Without any source there is still what waits in the buffer, until the agent is told to stop.
+            if doors.iter().all(|door| door.closed) && (count > 0 || stopping) { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
     }

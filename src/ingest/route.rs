@@ -16,7 +16,10 @@ pub struct Routes {
 }
 
 /// A stream, and the topic filters that lead to it.
-type Route = (Arc<str>, Vec<String>);
+type Route = (Arc<str>, Vec<Filter>);
+
+/// An MQTT topic filter; none takes everything, the broker's own topics included.
+type Filter = Option<String>;
 
 impl Routes {
     /// The routes that `config` describes; `source` tells a source's place from its name.
@@ -25,12 +28,12 @@ impl Routes {
         for (name, stream) in config.streams.iter().filter(|(_, stream)| stream.enabled) {
             let name: Arc<str> = name.as_str().into();
             for from in &stream.from {
-                let (from, filter) = from.split_once(':').unwrap_or((from, "#"));
+                let (from, filter) = from.split_once(':').map_or((from.as_str(), None), |(from, filter)| (from, Some(filter)));
                 let Some(source) = source(from) else { continue };
                 let streams = by_source.entry(source).or_default();
                 match streams.last_mut().filter(|(last, _)| *last == name) {
-                    Some((_, filters)) => filters.push(filter.into()),
-                    None => streams.push((name.clone(), vec![filter.into()])),
+                    Some((_, filters)) => filters.push(filter.map(Into::into)),
+                    None => streams.push((name.clone(), vec![filter.map(Into::into)])),
                 }
             }
         }
@@ -39,7 +42,9 @@ impl Routes {
 
     /// The streams that take what `source` calls `topic`, each once.
     pub fn streams_of<'a>(&'a self, source: SourceId, topic: &'a str) -> impl Iterator<Item = &'a str> {
-        let takes = move |filters: &[String]| filters.iter().any(|filter| topic_matches(filter, topic));
+        let takes = move |filters: &[Filter]| {
+            filters.iter().any(|filter| filter.as_ref().is_none_or(|filter| topic_matches(filter, topic)))
+        };
         self.all_of(source).filter(move |(_, filters)| takes(filters)).map(|(stream, _)| &**stream)
     }
 

@@ -56,26 +56,21 @@ pub fn put_record(out: &mut Vec<u8>, partition_key: u32, hash_key: HashKeyUse, d
     out.extend_from_slice(data);
 }
 
-/// Bytes that the key tables take in an aggregate.
-pub fn tables_len<'a>(partition_keys: impl Iterator<Item = &'a str>, hash_key: Option<u128>) -> usize {
-    let keys: usize = partition_keys.map(|key| 1 + varint_len(key.len() as u64) + key.len()).sum();
-    keys + hash_key.map_or(0, |key| 2 + key.to_string().len())
+/// Bytes that one entry of a key table takes in an aggregate.
+pub fn table_entry_len(key: &str) -> usize {
+    1 + varint_len(key.len() as u64) + key.len()
 }
 
-/// Joins the key tables and runs of `records` fields to one aggregate.
-pub fn assemble<'a>(
-    partition_keys: impl Iterator<Item = &'a str>,
-    hash_key: Option<u128>,
-    fields: impl Iterator<Item = &'a [u8]>,
-    expected_len: usize,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(expected_len);
+/// Joins the key tables and a run of `records` fields to one aggregate.
+pub fn assemble(partition_keys: &[&str], hash_key: Option<&str>, fields: &[u8]) -> Vec<u8> {
+    let tables: usize = partition_keys.iter().copied().chain(hash_key).map(table_entry_len).sum();
+    let mut out = Vec::with_capacity(FRAME_LEN + tables + fields.len());
     out.extend_from_slice(&MAGIC);
-    partition_keys.for_each(|key| put_text(&mut out, PARTITION_KEY_FIELD, key));
+    partition_keys.iter().for_each(|key| put_text(&mut out, PARTITION_KEY_FIELD, key));
     if let Some(key) = hash_key {
-        put_text(&mut out, HASH_KEY_FIELD, &key.to_string());
+        put_text(&mut out, HASH_KEY_FIELD, key);
     }
-    fields.for_each(|run| out.extend_from_slice(run));
+    out.extend_from_slice(fields);
     let digest = Md5::digest(&out[MAGIC.len()..]);
     out.extend_from_slice(&digest);
     out
@@ -115,26 +110,34 @@ pub fn cut(fields: &[u8], at_most: usize, at_least: u64) -> Result<Run, Malforme
     Ok(run)
 }
 
-/// Copies a run of fields with other indices into the key table: record by record, index `i` becomes `indices[i]`.
-pub fn copy_with_keys(out: &mut Vec<u8>, mut fields: &[u8], indices: &[u32]) -> Result<(), Malformed> {
-    while !fields.is_empty() {
-        let (mut record, len) = split_record(fields)?;
-        fields = &fields[len..];
-        let key = take_tagged(&mut record, KEY_INDEX)?;
-        let key = usize::try_from(key).ok().and_then(|key| indices.get(key)).ok_or(Malformed)?;
-        let hash_key = if record.first() == Some(&HASH_KEY_INDEX) {
-            take_tagged(&mut record, HASH_KEY_INDEX)?;
-            HashKeyUse::First
-        } else {
-            HashKeyUse::None
-        };
-        let data_len = take_tagged(&mut record, DATA)?;
-        if data_len != record.len() as u64 {
-            return Err(Malformed);
-        }
-        put_record(out, *key, hash_key, record);
+/// One record of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Index into the key table.
+    pub partition_key: u32,
+    /// Whether it carries the hash key.
+    pub hash_key: HashKeyUse,
+    /// The user record.
+    pub data: &'a [u8],
+    /// Bytes of the whole field.
+    pub field_len: usize,
+}
+
+/// The first record of a run of fields.
+pub fn first_record(fields: &[u8]) -> Result<Record<'_>, Malformed> {
+    let (mut record, field_len) = split_record(fields)?;
+    let partition_key = u32::try_from(take_tagged(&mut record, KEY_INDEX)?).map_err(|_| Malformed)?;
+    let hash_key = if record.first() == Some(&HASH_KEY_INDEX) {
+        take_tagged(&mut record, HASH_KEY_INDEX)?;
+        HashKeyUse::First
+    } else {
+        HashKeyUse::None
+    };
+    let data_len = take_tagged(&mut record, DATA)?;
+    if data_len != record.len() as u64 {
+        return Err(Malformed);
     }
-    Ok(())
+    Ok(Record { partition_key, hash_key, data: record, field_len })
 }
 
 /// The inside of the first `records` field, and the length of the whole field.
@@ -187,7 +190,7 @@ mod tests {
         let mut fields = Vec::new();
         let hash_key_use = if hash_key.is_some() { HashKeyUse::First } else { HashKeyUse::None };
         records.iter().for_each(|(key, data)| put_record(&mut fields, *key, hash_key_use, data));
-        assemble(keys.iter().copied(), hash_key, [&fields[..]].into_iter(), 0)
+        assemble(keys, hash_key.map(|key| key.to_string()).as_deref(), &fields)
     }
 
     #[test]
@@ -223,19 +226,15 @@ mod tests {
     }
 
     #[test]
-    fn copied_records_point_into_the_new_table_and_keep_their_data() {
+    fn a_record_reads_back_as_it_was_put() {
         let mut fields = Vec::new();
-        put_record(&mut fields, 0, HashKeyUse::First, b"zero");
-        put_record(&mut fields, 1, HashKeyUse::First, b"");
-        let mut expected = Vec::new();
-        put_record(&mut expected, 300, HashKeyUse::First, b"zero");
-        put_record(&mut expected, 2, HashKeyUse::First, b"");
+        put_record(&mut fields, 300, HashKeyUse::First, b"data");
+        let expected = Record { partition_key: 300, hash_key: HashKeyUse::First, data: b"data", field_len: fields.len() };
+        put_record(&mut fields, 0, HashKeyUse::None, b"");
 
-        let mut copied = Vec::new();
-        copy_with_keys(&mut copied, &fields, &[300, 2]).unwrap();
-
-        assert_eq!(copied, expected);
-        assert_eq!(copy_with_keys(&mut Vec::new(), &fields, &[0]), Err(Malformed));
+        assert_eq!(first_record(&fields), Ok(expected));
+        assert_eq!(first_record(&fields[expected.field_len..]).map(|record| record.data), Ok(&b""[..]));
+        assert_eq!(first_record(b""), Err(Malformed));
     }
 
     #[test]

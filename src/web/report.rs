@@ -67,7 +67,7 @@ impl Activity {
     pub fn of(state: &State) -> Self {
         if state.stopping {
             Self::Stopping
-        } else if state.sources.values().any(|source| source.state == "waiting") {
+        } else if state.holding || state.sources.values().any(|source| source.state == "waiting") {
             Self::Holding
         } else if state.links.values().any(|link| !link.up) && state.streams.values().any(|stream| stream.ledger.buffered > 0) {
             Self::Buffering

@@ -78,7 +78,7 @@ fn aggregate(lane: u16, hash_key: HashKey, numbers: impl IntoIterator<Item = u64
         envelope.encode(&mut data, &members, b"21.5", &reader);
         put_record(&mut fields, 0, HashKeyUse::First, &data);
     }
-    let data = assemble([&*key].into_iter(), Some(hash_key), [&*fields].into_iter(), 0);
+    let data = assemble(&[&*key], Some(&hash_key.to_string()), &fields);
     Record { partition_key: key, explicit_hash_key: Some(hash_key), data }
 }
 

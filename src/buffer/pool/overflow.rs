@@ -26,11 +26,10 @@ pub(in crate::buffer) struct Dropped {
 impl Pool {
     /// A stream with a bound of its own that has passed it and drops: its oldest chunk.
     pub(in crate::buffer) fn over_quota(&self) -> Option<Victim> {
-        let over = self.policy.streams.iter().find(|(stream, policy)| {
+        let mut over = self.policy.streams.iter().filter(|(stream, policy)| {
             policy.when_full == WhenFull::DropOldest && policy.max_size.is_some_and(|max| self.waiting(stream).bytes > max)
         });
-        let (stream, _) = over?;
-        self.victim_of(|state| state.lane.layout.stream == *stream)
+        over.find_map(|(stream, _)| self.victim_of(|state| state.lane.layout.stream == *stream))
     }
 
     /// The oldest chunk that may be dropped to make room in the whole buffer: of a stream that nobody configures any more, or else of
@@ -52,14 +51,15 @@ impl Pool {
         let state = self.lanes.get_mut(&lane).filter(|state| head.number >= state.first_droppable())?;
         let dropped = state.count_out(head.number, head.readings, head.bytes);
         state.oldest = Some(head.arrived);
-        state.dropped_below = head.number + 1;
         // Its copy in memory goes too; everything before it was written as well.
         while state.memory_from() <= head.number
             && let Some(held) = state.memory.pop_front()
         {
-            self.memory -= held.chunk.data.len() as u64;
+            self.memory -= held.chunk.bytes();
         }
         if state.outstanding > state.position.number {
+            let first = state.hole.as_ref().map_or(head.number, |hole| hole.start);
+            state.hole = Some(first..head.number + 1);
             let hole = Earlier { readings: dropped.readings, bytes: dropped.bytes };
             self.writing.dropped.push(Delete { lane, from: head.number, up_to: head.number, hole });
         } else {
@@ -88,6 +88,7 @@ impl LaneState {
     }
 
     fn first_droppable(&self) -> u64 {
-        self.outstanding.max(self.position.number).max(self.dropped_below)
+        let first = self.outstanding.max(self.position.number);
+        self.hole.as_ref().map_or(first, |hole| first.max(hole.end))
     }
 }

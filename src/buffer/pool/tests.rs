@@ -17,7 +17,7 @@ fn pool() -> Pool {
     let streams = [("s".to_owned(), stream)].into();
     let mut pool = Pool::new(Policy { hold: HOLD, memory: 10_000, streams });
     for id in [LANE, OTHER] {
-        let layout = Layout { stream: "s".into(), number: 0, of: 1, partition_key: "k".into(), hash_key: None };
+        let layout = Layout { stream: "s".into(), number: 0, of: 1, partition_key: "k".into(), hash_key: None, template: None };
         pool.add_lane(StoredLane { lane: Lane { id, layout }, next: 0, previous: None, ends: None });
     }
     pool.add_source(SOURCE, 3, Vec::new());
@@ -150,7 +150,7 @@ fn what_was_delivered_of_a_chunk_is_not_sent_again() {
     let Oldest::InMemory(taken) = pool.oldest(LANE, PLENTY) else { panic!("it is in memory") };
     assert_eq!((taken.pieces[0].data.len(), taken.pieces[0].readings), (40, 1));
     assert_eq!(taken.pieces[0].position, half.up_to);
-    assert_eq!(pool.lane_waiting(LANE), Earlier { readings: 1, bytes: 40 });
+    assert_eq!(pool.lane_waiting(LANE).0, Earlier { readings: 1, bytes: 40 });
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn written_chunks_leave_memory_when_they_take_more_than_half_of_it() {
     commit(&mut pool, now);
 
     assert_eq!(pool.memory(), 3_000);
-    assert!(matches!(pool.oldest(LANE, PLENTY), Oldest::OnDisk(Position { number: 0, .. })));
+    assert!(matches!(pool.oldest(LANE, PLENTY), Oldest::OnDisk(Position { number: 0, .. }, _)));
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn overflow_takes_the_oldest_and_skips_what_is_on_its_way() {
     let dropped = pool.drop_chunk(now, LANE, &head(2)).unwrap();
 
     assert_eq!((dropped.readings, dropped.bytes), (2, 100));
-    assert_eq!(pool.lane_waiting(LANE), Earlier { readings: 6, bytes: 300 });
+    assert_eq!(pool.lane_waiting(LANE).0, Earlier { readings: 6, bytes: 300 });
     assert_eq!(pool.victim(), Some(Victim { lane: LANE, from: 3 }), "the same one is not taken twice");
     let write = write(&mut pool);
     assert_eq!(write.deletes.iter().map(|delete| (delete.from, delete.up_to)).collect::<Vec<_>>(), [(2, 2)]);

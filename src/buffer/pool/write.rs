@@ -99,13 +99,13 @@ impl Pool {
         let mut groups_below = self.next_group;
         let (mut bytes, mut pages) = (0, 0);
         for (group, rows) in by_group {
-            pages += rows.iter().map(|row| pages_for(row.chunk.data.len() as u64)).sum::<u64>();
+            pages += rows.iter().map(|row| pages_for(row.chunk.bytes())).sum::<u64>();
             if bytes >= WRITE_BYTES || pages > room {
                 groups_below = group;
                 self.writing.full = pages > room && write.is_empty();
                 break;
             }
-            bytes += rows.iter().map(|row| row.chunk.data.len() as u64).sum::<u64>();
+            bytes += rows.iter().map(|row| row.chunk.bytes()).sum::<u64>();
             write.rows.extend(rows);
         }
         if !write.rows.is_empty() {
@@ -137,8 +137,8 @@ impl Pool {
             if bytes >= WRITE_BYTES {
                 break;
             }
-            bytes += held.chunk.data.len() as u64;
-            pages += pages_for(held.chunk.data.len() as u64);
+            bytes += held.chunk.bytes();
+            pages += pages_for(held.chunk.bytes());
         }
         pages
     }
@@ -148,7 +148,7 @@ impl Pool {
         self.writing = State { asked: self.writing.asked, dropped: std::mem::take(&mut self.writing.dropped), ..State::default() };
         for delete in &write.deletes {
             let Some(state) = self.lanes.get_mut(&delete.lane) else { continue };
-            state.dropped_below = 0;
+            state.hole = None;
             if delete.hole.readings == 0 {
                 state.deleted_below = state.deleted_below.max(delete.up_to + 1);
             }
@@ -160,7 +160,7 @@ impl Pool {
             let index = row.number.checked_sub(state.memory_from()).and_then(|index| usize::try_from(index).ok());
             if let Some(held) = index.and_then(|index| state.memory.get_mut(index)) {
                 held.written = true;
-                self.unwritten -= held.chunk.data.len() as u64;
+                self.unwritten -= held.chunk.bytes();
                 let group = held.group;
                 self.close_chunk(group);
             }
@@ -183,7 +183,7 @@ impl Pool {
             while self.memory > self.policy.memory / 2
                 && let Some(held) = state.memory.pop_front_if(|held| held.written)
             {
-                self.memory -= held.chunk.data.len() as u64;
+                self.memory -= held.chunk.bytes();
             }
         }
     }

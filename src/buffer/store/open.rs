@@ -1,6 +1,6 @@
 //! The file as it is made and opened: its identity, its schema, its settings, and how its bound is shared out.
 
-use std::{fs, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fs, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode};
 
@@ -19,9 +19,11 @@ const SCHEMA: &str = "
         of            INTEGER NOT NULL,
         partition_key TEXT NOT NULL,
         hash_key      TEXT,
+        template      TEXT,                 -- of the readings' own partition keys
         next          INTEGER NOT NULL,     -- no chunk of this number or above was deleted or delivered
         run           INTEGER,              -- the last reading that is known to have had a name in this lane
-        seq           INTEGER
+        seq           INTEGER,
+        named         INTEGER               -- and when, in ms
     );
     CREATE TABLE chunk (
         id             INTEGER PRIMARY KEY,
@@ -60,6 +62,8 @@ impl Store {
             _ => BufferError::Open { path: path.into(), source: source.into() },
         };
         let connection = Connection::open(path).map_err(failed)?;
+        // Whoever has it open keeps it for years.
+        connection.busy_timeout(Duration::ZERO).map_err(failed)?;
         // Exclusive, and before the WAL: no shared memory file, and no foreign reader that holds a snapshot and lets the WAL grow.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;

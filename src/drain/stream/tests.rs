@@ -1,14 +1,20 @@
 use super::*;
 use crate::buffer::{LaneId, Layout};
 
-const A_LOT: Waiting = Waiting { readings: 100_000, bytes: 10 << 20 };
-const A_LITTLE: Waiting = Waiting { readings: 1, bytes: 100 };
-const NOTHING: Waiting = Waiting { readings: 0, bytes: 0 };
+const A_LOT: Waiting = Waiting { readings: 100_000, bytes: 10 << 20, since: None };
+const NOTHING: Waiting = Waiting { readings: 0, bytes: 0, since: None };
 const LINGER: Duration = Duration::from_millis(250);
 
 fn stream(lanes: u16) -> Stream {
     let lane = |number| {
-        let layout = Layout { stream: "s".into(), number, of: lanes, partition_key: format!("d/s/{number}"), hash_key: None };
+        let layout = Layout {
+            stream: "s".into(),
+            number,
+            of: lanes,
+            partition_key: format!("d/s/{number}"),
+            hash_key: None,
+            template: None,
+        };
         LaneDrain::new(Lane { id: LaneId(u32::from(number)), layout }, false)
     };
     Stream::new("s", "target", 0, LINGER, (0..lanes).map(lane).collect())
@@ -24,10 +30,12 @@ fn lanes_of(next: Next) -> Vec<usize> {
 #[test]
 fn a_trickle_waits_for_company_and_no_longer_than_its_linger() {
     let (mut stream, now) = (stream(1), Instant::now());
+    let a_little = |_: &Lane| Waiting { readings: 1, bytes: 100, since: Some(now) };
     assert_eq!(stream.next(now, |_| NOTHING, 1 << 20, false), Next::Idle);
-    assert_eq!(stream.next(now, |_| A_LITTLE, 1 << 20, false), Next::Wait(now + LINGER));
-    assert_eq!(lanes_of(stream.next(now + LINGER, |_| A_LITTLE, 1 << 20, false)), [0]);
-    assert_eq!(lanes_of(stream.next(now, |_| A_LITTLE, 1 << 20, true)), [0], "unless there is no time left");
+    assert_eq!(stream.next(now, a_little, 1 << 20, false), Next::Wait(now + LINGER));
+    assert_eq!(lanes_of(stream.next(now + LINGER, a_little, 1 << 20, false)), [0]);
+    assert_eq!(lanes_of(stream.next(now, a_little, 1 << 20, true)), [0], "unless there is no time left");
+    assert_eq!(lanes_of(stream.next(now, a_little, 99, false)), [0], "or it fills a request");
 }
 
 #[test]
@@ -35,7 +43,7 @@ fn a_backlog_goes_at_once_in_records_as_large_as_they_may_be() {
     let (mut stream, now) = (stream(2), Instant::now());
     assert_eq!(stream.next(now, |_| A_LOT, 1 << 20, false), Next::Send(vec![(0, 1 << 19), (1, 1 << 19)]));
     let only_the_first = |lane: &Lane| if lane.id.0 == 0 { A_LOT } else { NOTHING };
-    assert_eq!(stream.next(now, only_the_first, 1 << 20, false), Next::Send(vec![(0, MAX_RECORD_BYTES)]));
+    assert_eq!(stream.next(now, only_the_first, 1 << 20, false), Next::Send(vec![(0, OUR_MAX_RECORD.as_len())]));
 }
 
 #[test]

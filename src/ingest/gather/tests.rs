@@ -16,7 +16,8 @@ fn gathering(streams: &[(&str, &str, u16)]) -> Gathering {
     for (place, (name, from, lanes)) in (0..).zip(streams) {
         let stream = StreamConfig { from: vec![(*from).into()], lanes: *lanes, encoding: Encoding::Raw, ..StreamConfig::default() };
         let lane = |number| {
-            let layout = Layout { stream: (*name).into(), number, of: *lanes, partition_key: "k".into(), hash_key: None };
+            let layout =
+                Layout { stream: (*name).into(), number, of: *lanes, partition_key: "k".into(), hash_key: None, template: None };
             (Lane { id: LaneId(place * 100 + u32::from(number)), layout }, None)
         };
         let lanes: Vec<_> = (0..*lanes).map(lane).collect();
@@ -107,7 +108,7 @@ fn what_no_stream_takes_and_what_is_too_large_is_counted_and_has_its_receipt() {
     assert_eq!((ledger(&gathering, UNROUTED), ledger(&gathering, "heat")), ((0, 1), (1, 1)));
 }
 
-const MAX: usize = crate::ingest::lane::MAX_USER_RECORD;
+const MAX: usize = crate::config::check::MAX_READING.as_len();
 
 #[test]
 fn a_group_is_due_when_its_first_reading_has_lingered_and_full_at_its_size() {
@@ -127,6 +128,27 @@ fn a_group_is_due_when_its_first_reading_has_lingered_and_full_at_its_size() {
 fn a_source_that_makes_topics_up_does_not_fill_the_memory() {
     let mut gathering = gathering(&[("all", "broker", 1)]);
     let batch: Vec<_> = (0..3 * TOPICS_A_SOURCE).map(|n| reading(&n.to_string(), "1")).collect();
-    gathering.take(Instant::now(), 0, &batch);
+    for batch in batch.chunks(512) {
+        assert_eq!(gathering.take(Instant::now(), 0, batch), batch.len());
+        gathering.seal();
+    }
     assert!(gathering.sources[0].topics.len() <= TOPICS_A_SOURCE);
+}
+
+#[test]
+fn a_group_that_is_full_takes_no_more_until_it_is_sealed() {
+    let mut gathering = gathering(&[("all", "broker", 1)]);
+    let batch: Vec<_> = (0..10).map(|_| reading("a", vec![0; CHUNK_BYTES / 2])).collect();
+
+    assert_eq!(gathering.take(Instant::now(), 0, &batch), 2);
+    assert!(gathering.is_full());
+    assert_eq!(gathering.seal().unwrap().marks[0].up_to, 2);
+    assert_eq!(gathering.take(Instant::now(), 0, &batch[2..]), 2);
+}
+
+#[test]
+fn a_source_without_a_filter_leads_everything_to_its_stream() {
+    let mut gathering = gathering(&[("all", "broker", 1)]);
+    gathering.take(Instant::now(), 0, &[reading("$SYS/uptime", "1")]);
+    assert_eq!(ledger(&gathering, "all"), (1, 0));
 }
