@@ -32,6 +32,7 @@ impl ByteCount {
     }
 
     /// The same as a length in memory; more than the address space counts as all of it.
+    #[expect(clippy::cast_possible_truncation, reason = "it was compared; `try_from` is not for constants")]
     pub const fn as_len(self) -> usize {
         if self.0 > usize::MAX as u64 { usize::MAX } else { self.0 as usize }
     }

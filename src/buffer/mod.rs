@@ -373,6 +373,8 @@ impl Shared {
             state.buffer.memory = inner.pool.memory();
             for (stream, (waiting, oldest)) in inner.pool.backlog() {
                 if let Some(stream) = state.streams.get_mut(stream) {
+                    // What ingest has not sealed yet is in the ledger and not here.
+                    debug_assert!(stream.ledger.buffered >= waiting.readings, "{:?} and {waiting:?}", stream.ledger);
                     stream.backlog_bytes = waiting.bytes;
                     stream.oldest = oldest;
                 }

@@ -275,9 +275,9 @@ impl Store {
 
     /// Gives the file system back what an outage took, once little is left of it.
     pub(super) fn shrink_if_worth_it(&mut self) -> Result<(), BufferError> {
-        // A sixteenth of what it gives back, at most, is what it writes.
+        // A quarter of what it gives back, at most, is what it writes.
         const FREE: u64 = (64 << 20) / PAGE_BYTES;
-        const SHARE: u64 = 16;
+        const SHARE: u64 = 4;
         let shrink = |store: &mut Self| -> rusqlite::Result<()> {
             let pages: u64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
             let free = pages - store.pages_used;

@@ -12,6 +12,7 @@ const SOURCE: SourceId = SourceId(0);
 struct Bench {
     dir: TempDir,
     settings: BufferSettings,
+    layout: Layout,
     status: Status,
     opened: Option<Opened>,
     seq: u64,
@@ -28,13 +29,13 @@ impl Bench {
             streams: [("s".to_owned(), (WhenFull::DropOldest, None))].into(),
             windows: [("broker".to_owned(), (SOURCE, 20))].into(),
         };
-        Self { dir, settings, status: Status::default(), opened: None, seq: 0 }.open()
+        Self { dir, settings, layout: layout("s"), status: Status::default(), opened: None, seq: 0 }.open()
     }
 
     fn open(mut self) -> Self {
         self.status = Status::default();
         self.seq = 0;
-        self.opened = Some(Buffer::open(&self.settings, &[layout("s")], self.status.clone()).unwrap());
+        self.opened = Some(Buffer::open(&self.settings, std::slice::from_ref(&self.layout), self.status.clone()).unwrap());
         self
     }
 
@@ -271,4 +272,76 @@ async fn a_second_process_and_a_foreign_file_are_refused() {
 
     fs::write(&bench.settings.path, [0x55; 5000]).unwrap();
     assert!(matches!(Buffer::open(&bench.settings, &[], Status::default()), Err(BufferError::Foreign { .. })));
+}
+
+#[tokio::test]
+async fn prev_names_the_latest_reading_when_a_layout_comes_back() {
+    let mut bench = Bench::new();
+    bench.holds("first").await;
+    let mut bench = bench.close().await;
+    bench.layout = Layout { of: 2, ..layout("s") };
+    let mut bench = bench.open();
+    bench.holds("second").await;
+    bench.holds("third").await;
+    let mut bench = bench.close().await;
+    bench.layout = layout("s");
+
+    let bench = bench.open();
+
+    assert_eq!(bench.opened.as_ref().unwrap().lanes[0].1, Some(Previous { run: RunId(3), seq: 1 }));
+}
+
+#[tokio::test]
+async fn a_clean_stop_remembers_names_that_were_never_written() {
+    let mut bench = Bench::new().close().await;
+    bench.settings.hold = Duration::from_hours(1);
+    let mut bench = bench.open();
+    bench.append("one");
+    bench.append("two");
+    assert_eq!(bench.drained().await.len(), 2);
+
+    let bench = bench.close().await.open();
+
+    assert_eq!(bench.opened.as_ref().unwrap().lanes[0].1, Some(Previous { run: RunId(3), seq: 1 }));
+    assert_eq!(bench.buffer().waiting(bench.lane()), Waiting::default());
+}
+
+#[test]
+fn a_repeated_transaction_closes_a_hole_once() {
+    let dir = TempDir::new().unwrap();
+    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20).unwrap();
+    let lane = store.add_lane(&layout("s")).unwrap();
+    let chunk = Chunk { lane, readings: 1, run: RunId(3), first_seq: 0, arrived: Timestamp(1), keys: None, data: "abc".into() };
+    let earlier = |n| store::Earlier { readings: n, bytes: 3 * n };
+    let inserts = (0..3).map(|n| store::Insert { number: n, chunk: &chunk, earlier: earlier(n) }).collect();
+    store.commit(&store::Transaction { inserts, ..Default::default() }).unwrap();
+    let delete = store::Delete { lane, from: 1, up_to: 1, hole: earlier(1) };
+    let transaction = store::Transaction { deletes: vec![delete], ..Default::default() };
+
+    store.commit(&transaction).unwrap();
+    store.commit(&transaction).unwrap();
+
+    let (first, last) = store.lanes().unwrap()[0].ends.unwrap();
+    assert_eq!(last.earlier.readings + last.readings - first.earlier.readings, 2);
+}
+
+#[tokio::test]
+async fn a_smaller_bound_is_reached_in_a_few_transactions_and_the_file_shrinks() {
+    let mut bench = Bench::new().close().await;
+    bench.settings.max_size = 128 << 20;
+    let mut bench = bench.open();
+    for n in 0..110_u8 {
+        bench.holds(vec![n; 800_000]).await;
+    }
+    let mut bench = bench.close().await;
+    bench.settings.max_size = 16 << 20;
+    let mut bench = bench.open();
+
+    bench.holds("another").await;
+    bench.holds("and another").await;
+
+    assert!(bench.status.lock().buffer.commit.count < 10);
+    bench.ledger_balances();
+    let bench = bench.close().await;
+    assert!(size(&bench.settings.path) <= 16 << 20, "{}", size(&bench.settings.path));
 }

@@ -190,4 +190,13 @@ mod tests {
 
         assert_eq!(packed.data, aggregate(&["x", "y", "z"], &[(0, b"1"), (1, b"2"), (2, b"3"), (0, b"4")]));
     }
+
+    #[test]
+    fn readings_with_and_without_keys_of_their_own_keep_them_side_by_side() {
+        let pieces = [piece(0, &[(0, b"old")], None), piece(1, &[(0, b"new")], Some(&["t1"]))];
+
+        let packed = pack(&layout(), &pieces, 1000).unwrap().unwrap();
+
+        assert_eq!(packed.data, aggregate(&["gw/s/0", "t1"], &[(0, b"old"), (1, b"new")]));
+    }
 }

@@ -1,6 +1,6 @@
 //! The files under `config/` are right, complete, and say the defaults that there are.
 
-use std::{collections::BTreeSet, fs, process::ExitCode};
+use std::{collections::BTreeSet, fmt::Write, fs, process::ExitCode};
 
 use headwater::{
     cli::check::{CheckArgs, check},
@@ -152,7 +152,8 @@ fn settings_table(file: &str) -> String {
         } else if let Some((key, value)) = setting.split_once(" = ").filter(|(key, _)| *key != "kind") {
             let value = if line.starts_with('#') { "" } else { value };
             let value = if value.is_empty() { String::new() } else { format!("`{value}`") };
-            table += &format!("| `{section}.{key}` | {value} | {} |\n", meaning.trim().replace('|', "\\|"));
+            let meaning = meaning.trim().replace('|', "\\|");
+            writeln!(table, "| `{section}.{key}` | {value} | {meaning} |").unwrap();
             complete = true;
         } else {
             meaning.clear();

@@ -245,3 +245,47 @@ fn a_full_buffer_looks_again_when_what_was_on_its_way_waits_again() {
     assert_eq!(pool.due(), Some(now + HOLD));
     assert!(pool.victim().is_some());
 }
+
+#[test]
+fn a_dropped_chunk_is_not_sent_although_its_delete_failed() {
+    let (mut pool, now) = (pool(), Instant::now());
+    (1..=4).for_each(|n| drop(pool.append(group(now, n, vec![chunk(LANE, 100)]))));
+    commit(&mut pool, now);
+    pool.oldest(LANE, 150); // chunks 0 and 1 are on their way
+    let head = Head { number: 2, readings: 2, bytes: 100, arrived: Timestamp(5), earlier: Earlier::default() };
+    pool.drop_chunk(now, LANE, &head).unwrap();
+    let failed = write(&mut pool);
+    pool.failed(now, failed);
+
+    let both = Delivered { readings: 4, bytes: 200, up_to: Position { number: 2, ..Position::default() } };
+    pool.forget(now, LANE, &both);
+
+    let Oldest::InMemory(taken) = pool.oldest(LANE, PLENTY) else { panic!("it is in memory") };
+    assert_eq!(taken.pieces[0].position.number, 3);
+    assert_eq!(write(&mut pool).deletes.len(), 2, "the hole, and what is confirmed");
+}
+
+#[test]
+fn a_stream_with_nothing_to_drop_does_not_shield_another() {
+    let mut pool = pool();
+    let quota = StreamPolicy { when_full: WhenFull::DropOldest, max_size: Some(50) };
+    pool.policy.streams = [("a".to_owned(), quota), ("b".to_owned(), quota)].into();
+    for (id, stream) in [(LANE, "a"), (OTHER, "b")] {
+        pool.lanes.get_mut(&id).unwrap().lane.layout.stream = stream.into();
+    }
+    let now = Instant::now();
+    pool.append(group(now, 1, vec![chunk(OTHER, 100)]));
+    commit(&mut pool, now);
+    pool.append(group(now, 2, vec![chunk(LANE, 100)]));
+
+    assert_eq!(pool.over_quota(), Some(Victim { lane: OTHER, from: 0 }));
+}
+
+#[test]
+fn keys_take_memory_too() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let keys = Some(std::iter::repeat_n("k".repeat(100), 50).collect());
+    pool.append(group(now, 1, vec![Chunk { keys, ..chunk(LANE, 100) }]));
+    assert!(pool.memory() > 5_000);
+    assert_eq!(pool.due(), Some(now), "half of the memory is used");
+}
