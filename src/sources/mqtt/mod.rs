@@ -62,7 +62,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), SourceError> {
     let client_id = config.client_id.replace("{device.id}", &device_id).replace("{source}", &name);
-    let mut arrivals = Arrivals::new(Redelivery::new(known, config.window));
+    let mut arrivals = Arrivals::new(Redelivery::new(known));
     let source = Source { name, client_id, config, intake, status, stop };
     let last = source.follow(&mut arrivals).await;
     source.hand_over_last(&mut arrivals).await;

@@ -24,6 +24,14 @@ pub enum Delivery {
     },
 }
 
+/// Whether a repeated publish is among those that we have had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Same(Ordinal),
+    Perhaps,
+    Nothing,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     fingerprint: Fingerprint,
@@ -33,9 +41,8 @@ struct Seen {
 /// The memory of one source, across its connections.
 #[derive(Debug)]
 pub struct Redelivery {
-    /// Most publishes that the broker has in flight to us, as configured or as seen.
-    window: usize,
-    /// QoS 1, and what an earlier run committed, in the order of arrival; settled ones leave at the front.
+    /// QoS 1, and what an earlier run committed, in the order of arrival; settled ones leave at the front. A window is no bound:
+    /// mosquitto 2.0.11 has been seen with a thousand in flight where it allows 20.
     seen: VecDeque<Seen>,
     /// QoS 2, by packet identifier, until the broker releases it.
     unreleased: HashMap<u16, (u32, Ordinal)>,
@@ -50,11 +57,9 @@ pub struct Redelivery {
 
 impl Redelivery {
     /// Starts with the `known` publishes of the run before, the oldest first.
-    pub fn new(known: Vec<Fingerprint>, window: u16) -> Self {
-        let seen: VecDeque<_> = known.into_iter().map(|fingerprint| Seen { fingerprint, ordinal: 0 }).collect();
+    pub fn new(known: Vec<Fingerprint>) -> Self {
         Self {
-            window: seen.len().max(window.into()),
-            seen,
+            seen: known.into_iter().map(|fingerprint| Seen { fingerprint, ordinal: 0 }).collect(),
             unreleased: HashMap::new(),
             acknowledged: 0,
             replaying: true,
@@ -79,20 +84,22 @@ impl Redelivery {
             if *hash == publish.hash {
                 return Delivery::Repeated(*ordinal);
             }
-        } else if dup && let Some(ordinal) = self.find(publish) {
+        }
+        let found = if dup { self.find(publish) } else { Found::Nothing };
+        if let Found::Same(ordinal) = found {
             return Delivery::Repeated(ordinal);
         }
         self.replaying &= dup;
-        Delivery::New { dup: dup && !self.complete }
+        Delivery::New { dup: found == Found::Perhaps || (dup && !self.complete) }
     }
 
     /// The newest publish with this identifier, if it is the same one. When an older one has the same identifier and bytes too, this
     /// broker reuses identifiers for equal publishes, and if the newest was acknowledged, this may be a third.
-    fn find(&self, publish: Fingerprint) -> Option<Ordinal> {
+    fn find(&self, publish: Fingerprint) -> Found {
         let mut same_packet = self.seen.iter().rev().filter(|seen| seen.fingerprint.packet == publish.packet);
-        let newest = same_packet.next().filter(|seen| seen.fingerprint == publish)?;
+        let Some(newest) = same_packet.next().filter(|seen| seen.fingerprint == publish) else { return Found::Nothing };
         let certain = newest.ordinal > self.acknowledged || !same_packet.any(|seen| seen.fingerprint == publish);
-        certain.then_some(newest.ordinal)
+        if certain { Found::Same(newest.ordinal) } else { Found::Perhaps }
     }
 
     /// A new publish became the reading `ordinal`.
@@ -102,19 +109,14 @@ impl Redelivery {
             return;
         }
         self.seen.push_back(Seen { fingerprint, ordinal });
-        // With a whole window received after it, the broker must have had the acknowledgement.
-        while self.seen.len() > self.window
-            && let Some(oldest) = self.seen.front()
-            && (oldest.ordinal <= self.acknowledged || self.seen.len() > MOST_IN_FLIGHT)
-        {
+        if self.seen.len() > MOST_IN_FLIGHT {
             self.seen.pop_front();
         }
     }
 
-    /// The reading was acknowledged, with `in_flight` of this connection not acknowledged before.
-    pub fn acknowledged(&mut self, ordinal: Ordinal, in_flight: usize) {
+    /// The reading was acknowledged. Whether the broker has had that is another question, see [`Self::settled`].
+    pub fn acknowledged(&mut self, ordinal: Ordinal) {
         self.acknowledged = self.acknowledged.max(ordinal);
-        self.window = self.window.max(in_flight);
     }
 
     /// The broker released a QoS 2 identifier, and will not repeat its publish.

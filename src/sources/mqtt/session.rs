@@ -294,7 +294,7 @@ impl<'a> Session<'a> {
             let bytes = self.framed.write_buffer_mut();
             let written = if exactly_once { PubRec::new(packet).write(bytes) } else { PubAck::new(packet).write(bytes) };
             written.map_err(|error| self.broken(error))?;
-            arrivals.memory.acknowledged(ordinal, owed);
+            arrivals.memory.acknowledged(ordinal);
         }
         if self.acks.owed() < owed && self.pings.may_fence(Instant::now()) {
             self.ping(arrivals)?;

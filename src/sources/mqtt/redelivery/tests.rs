@@ -8,7 +8,7 @@ const fn publish(packet: u16, hash: u32) -> Fingerprint {
 
 /// A memory that is connected, with publishes 1, 2, 3, … received as readings 1, 2, 3, …
 fn received(packets: impl IntoIterator<Item = u16>) -> Redelivery {
-    let mut memory = Redelivery::new(vec![], 20);
+    let mut memory = Redelivery::new(vec![]);
     memory.connected(false);
     for (ordinal, packet) in (1..).zip(packets) {
         let fingerprint = publish(packet, packet.into());
@@ -27,7 +27,7 @@ fn a_repeated_publish_is_the_reading_that_it_became() {
 
 #[test]
 fn a_publish_of_the_run_before_is_recognised() {
-    let mut memory = Redelivery::new(vec![publish(7, 70), publish(8, 80)], 20);
+    let mut memory = Redelivery::new(vec![publish(7, 70), publish(8, 80)]);
     memory.connected(true);
     assert_eq!(memory.recognise(publish(8, 80), false, true), Delivery::Repeated(0));
     assert_eq!(memory.recognise(publish(8, 80), false, true), Delivery::Repeated(0), "until it is settled");
@@ -35,7 +35,7 @@ fn a_publish_of_the_run_before_is_recognised() {
 
 #[test]
 fn a_repeated_publish_that_the_run_before_may_have_had_is_marked() {
-    let mut memory = Redelivery::new(vec![publish(7, 70)], 20);
+    let mut memory = Redelivery::new(vec![publish(7, 70)]);
     memory.connected(true);
     assert_eq!(memory.recognise(publish(8, 80), false, true), Delivery::New { dup: true });
 }
@@ -56,7 +56,7 @@ fn a_new_publish_that_reuses_an_identifier_is_new_even_with_the_same_bytes() {
 #[test]
 fn a_repeated_publish_with_a_reused_identifier_is_compared_with_its_newest_use() {
     let mut memory = received([1]);
-    memory.acknowledged(1, 1);
+    memory.acknowledged(1);
     memory.remember(publish(1, 99), false, 2);
     memory.connected(true);
     assert_eq!(memory.recognise(publish(1, 1), false, true), Delivery::New { dup: false });
@@ -66,7 +66,7 @@ fn a_repeated_publish_with_a_reused_identifier_is_compared_with_its_newest_use()
 #[test]
 fn a_broker_that_reuses_identifiers_for_equal_publishes_loses_nothing() {
     // The value does not change, and the broker always uses identifier 1. Both were acknowledged, so this may be a third.
-    let mut memory = Redelivery::new(vec![publish(1, 5), publish(1, 5)], 20);
+    let mut memory = Redelivery::new(vec![publish(1, 5), publish(1, 5)]);
     memory.connected(true);
     assert_eq!(memory.recognise(publish(1, 5), false, true), Delivery::New { dup: true });
 }
@@ -74,7 +74,7 @@ fn a_broker_that_reuses_identifiers_for_equal_publishes_loses_nothing() {
 #[test]
 fn a_publish_whose_acknowledgement_the_broker_had_is_not_taken_for_its_equal_successor() {
     let mut memory = received([1]);
-    memory.acknowledged(1, 1);
+    memory.acknowledged(1);
     let fence = memory.fence().unwrap();
     memory.settled(fence);
     memory.connected(true);
@@ -84,7 +84,7 @@ fn a_publish_whose_acknowledgement_the_broker_had_is_not_taken_for_its_equal_suc
 #[test]
 fn nothing_is_settled_while_the_broker_may_be_repeating() {
     let mut memory = received([1]);
-    memory.acknowledged(1, 1);
+    memory.acknowledged(1);
     memory.connected(true);
     assert_eq!(memory.fence(), None);
     assert_eq!(memory.recognise(publish(1, 1), false, true), Delivery::Repeated(1));
@@ -103,27 +103,23 @@ fn a_new_session_forgets_packet_identifiers() {
 }
 
 #[test]
-fn what_is_not_acknowledged_is_remembered_beyond_the_window() {
-    let mut memory = received(1..=100);
+fn what_is_acknowledged_is_remembered_until_the_broker_is_known_to_have_had_that() {
+    let mut memory = received(1..=2000);
+    memory.acknowledged(2000);
     memory.connected(true);
     assert_eq!(memory.recognise(publish(1, 1), false, true), Delivery::Repeated(1));
+
+    memory.settled(1000);
+    assert_eq!(memory.seen.len(), 1000);
+    assert_eq!(memory.recognise(publish(1001, 1001), false, true), Delivery::Repeated(1001));
 }
 
 #[test]
-fn what_is_acknowledged_is_forgotten_a_window_later() {
-    let mut memory = received(1..=20);
-    (1..=20).for_each(|ordinal| memory.acknowledged(ordinal, 20));
-    memory.remember(publish(21, 21), false, 21);
-    assert_eq!(memory.seen.len(), 20);
-    assert_eq!(memory.seen.front().unwrap().ordinal, 2);
-}
-
-#[test]
-fn a_wider_window_than_configured_is_learned_from_what_the_broker_sends() {
-    let mut memory = received(1..=50);
-    (1..=50).for_each(|ordinal| memory.acknowledged(ordinal, 50));
-    memory.remember(publish(51, 51), false, 51);
-    assert_eq!(memory.seen.len(), 50);
+fn a_repeated_publish_that_may_be_a_third_equal_one_is_marked() {
+    let mut memory = received([1, 1]);
+    memory.acknowledged(2);
+    memory.connected(true);
+    assert_eq!(memory.recognise(publish(1, 1), false, true), Delivery::New { dup: true });
 }
 
 #[test]
@@ -138,7 +134,7 @@ fn a_qos_2_publish_is_the_same_until_it_is_released_however_long_that_takes() {
     let mut memory = received([]);
     memory.remember(publish(5, 50), true, 1);
     (10..1_000).for_each(|packet| memory.remember(publish(packet, 0), false, packet.into()));
-    memory.acknowledged(1_000, 1);
+    memory.acknowledged(1_000);
     memory.settled(1_000);
     assert_eq!(memory.recognise(publish(5, 50), true, false), Delivery::Repeated(1));
     assert_eq!(memory.recognise(publish(5, 50), true, true), Delivery::Repeated(1));
@@ -149,7 +145,7 @@ fn a_qos_2_publish_is_the_same_until_it_is_released_however_long_that_takes() {
 
 #[test]
 fn a_release_also_forgets_what_the_run_before_knew() {
-    let mut memory = Redelivery::new(vec![publish(5, 50)], 20);
+    let mut memory = Redelivery::new(vec![publish(5, 50)]);
     memory.connected(true);
     assert_eq!(memory.recognise(publish(5, 50), true, true), Delivery::Repeated(0));
     memory.released(5);
