@@ -166,9 +166,13 @@ impl<'a> Session<'a> {
         timeout(GOOD_BYE_WITHIN, self.say_good_bye()).await.unwrap_or_else(silent)
     }
 
+    /// Ends when the broker has hung up. A connection that is closed with publishes unread is reset, and what the broker had not read
+    /// of our acknowledgements is lost with it (RFC 9293, 3.6).
     async fn say_good_bye(&mut self) -> Result<(), SourceError> {
         self.send(&Packet::Disconnect).await?;
-        SinkExt::<Packet>::close(&mut self.framed).await.map_err(|error| self.broken(error))
+        SinkExt::<Packet>::close(&mut self.framed).await.map_err(|error| self.broken(error))?;
+        while let Some(Ok(_)) = self.framed.next().await {}
+        Ok(())
     }
 
     async fn settle(&mut self, arrivals: &mut Arrivals) -> Result<(), SourceError> {
