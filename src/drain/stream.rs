@@ -49,7 +49,7 @@ pub(super) struct Stream {
 /// One lane.
 pub(super) struct LaneDrain {
     pub(super) lane: Lane,
-    /// It is not of today's layout, and drains before those that are.
+    /// It is not of today's layout, and drains before those that are. Layouts drain in the order in which they were made.
     pub(super) older: bool,
     pub(super) pace: Pace,
     /// Bytes that are on their way.
@@ -96,6 +96,11 @@ impl LaneDrain {
             retries: 0,
             throttled: 0,
         }
+    }
+
+    /// What it has in common with the other lanes of its layout, and with no other layout of its stream.
+    fn generation(&self) -> (u16, Option<&str>) {
+        (self.lane.layout.of, self.lane.layout.template.as_deref())
     }
 
     /// When this lane may send what waits in it, `share` bytes at most.
@@ -160,13 +165,15 @@ impl Stream {
             return Next::Wait(until);
         }
         let waiting: Vec<Waiting> = self.lanes.iter().map(|lane| waiting(&lane.lane)).collect();
-        // An older layout sends its readings elsewhere; those of today's must not overtake them.
-        let older = self.lanes.iter().zip(&waiting).any(|(lane, waiting)| lane.older && waiting.readings > 0);
+        // Another layout sends its readings elsewhere; those of a younger one must not overtake them.
+        let older = self.lanes.iter().zip(&waiting).filter(|(lane, waiting)| lane.older && waiting.readings > 0);
+        let oldest = older.map(|(lane, _)| lane).min_by_key(|lane| lane.lane.id).map(LaneDrain::generation);
+        let has_turn = |lane: &LaneDrain| oldest.is_none_or(|oldest| lane.older && lane.generation() == oldest);
         let linger = if hurry { Duration::ZERO } else { self.linger };
         let count = self.lanes.len();
         let candidates = (self.turn..self.turn + count)
             .map(|index| index % count)
-            .filter(|index| waiting[*index].readings > 0 && (self.lanes[*index].older || !older))
+            .filter(|index| waiting[*index].readings > 0 && has_turn(&self.lanes[*index]))
             .map(|index| (index, self.lanes[index].ready_at(now, waiting[index], at_most.min(OUR_MAX_RECORD.as_len()), linger)));
         let (ready, later): (Vec<_>, Vec<_>) = candidates.partition(|(_, at)| *at <= now);
         if ready.is_empty() {

@@ -97,3 +97,17 @@ fn refused_credentials_are_tried_once_more_at_once_and_then_every_minute() {
     assert!(stream.failed(now, Class::Credentials, &[0], 1.0));
     assert_eq!(stream.next(now, |_| A_LOT, 1 << 20, false), Next::Wait(now + Duration::from_mins(1)));
 }
+
+#[test]
+fn of_two_older_layouts_the_one_that_was_made_first_drains_first() {
+    let (mut stream, now) = (stream(3), Instant::now());
+    for (drain, of) in stream.lanes.iter_mut().zip([8, 4]) {
+        drain.older = true;
+        drain.lane.layout.of = of;
+    }
+    let without = |drained: u32| move |lane: &Lane| if lane.id.0 < drained { NOTHING } else { A_LOT };
+    for first in 0..3 {
+        let sent = lanes_of(stream.next(now, without(first), 1 << 20, false));
+        assert_eq!(sent, [usize::try_from(first).unwrap()]);
+    }
+}
