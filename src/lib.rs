@@ -20,9 +20,10 @@
 //! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units, backoff
 //! ```
 //!
-//! `buffer` does not know Kinesis, `kinesis` does not know SQLite. The types of rumqttc, rusqlite and the AWS SDK stay inside
-//! `sources/mqtt`, `buffer/store.rs` and `kinesis/client.rs`. Decisions are plain functions with time and randomness as arguments;
-//! tasks only wait and call them, and only `agent.rs` spawns them.
+//! `buffer` does not know Kinesis, `kinesis` does not know SQLite. In the agent, the types of rumqttc, rusqlite and the AWS SDK stay
+//! inside `sources/mqtt`, `buffer/store` and `kinesis`. Decisions are plain functions with time and randomness as arguments; tasks only
+//! wait and call them, and only `agent.rs` spawns stages; besides them there are the buffer's thread, which owns the file, and calls of
+//! the system that block.
 
 pub mod agent;
 pub mod backoff;

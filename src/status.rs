@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use serde::{Serialize, ser::SerializeMap};
@@ -33,6 +34,8 @@ pub struct State {
     pub problems: BTreeMap<String, Problem>,
     /// The buffer has no room, and a source waits for it.
     pub holding: bool,
+    /// When each stage last showed that it moves.
+    pub beats: BTreeMap<&'static str, Instant>,
     /// SIGTERM has arrived.
     pub stopping: bool,
     /// Where the local page is served, once it is.
@@ -41,6 +44,11 @@ pub struct State {
 
 /// Not a stream's name: where readings are counted that no stream takes.
 pub const UNROUTED: &str = "";
+
+/// A stage that has nothing to do shows at least this often that it could.
+pub const BEAT: Duration = Duration::from_secs(10);
+/// A stage that has shown nothing for this long is stuck.
+const STUCK: Duration = Duration::from_mins(2);
 
 /// The state of one stream.
 #[derive(Clone, Debug, Default)]
@@ -300,6 +308,11 @@ impl Status {
         self.lock().problems.remove(part).is_some()
     }
 
+    /// `stage` moves.
+    pub fn beat(&self, stage: &'static str, now: Instant) {
+        self.lock().beats.insert(stage, now);
+    }
+
     /// `n` readings of `stream` were taken, and wait.
     pub fn received(&self, stream: &str, n: u64) {
         let mut state = self.lock();
@@ -355,6 +368,11 @@ impl State {
         ledger.expect("it was put in just now")
     }
 
+    /// A stage that does not move any more.
+    pub fn stuck(&self, now: Instant) -> Option<&'static str> {
+        self.beats.iter().find(|(_, last)| now.saturating_duration_since(**last) > STUCK).map(|(stage, _)| *stage)
+    }
+
     /// The sum over all streams, and the readings that no stream takes.
     pub fn ledger_total(&self) -> Ledger {
         let mut total = Ledger::default();
@@ -383,5 +401,14 @@ mod tests {
         assert_eq!((total.received, total.delivered, total.buffered), (18, 4, 3));
         assert_eq!(total.dropped.get(Reason::Overflow), 3);
         assert_eq!(total.rejected.get(Reason::Unrouted), 5);
+    }
+
+    #[test]
+    fn a_stage_that_shows_nothing_for_minutes_is_stuck() {
+        let (status, now) = (Status::default(), Instant::now());
+        status.beat("drain", now);
+        status.beat("ingest", now + STUCK);
+        assert_eq!(status.lock().stuck(now + STUCK), None);
+        assert_eq!(status.lock().stuck(now + STUCK + BEAT), Some("drain"));
     }
 }

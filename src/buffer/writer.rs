@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock,
     reading::SourceId,
-    status::{Reason, Status, with_causes},
+    status::{BEAT, Reason, Status, with_causes},
 };
 
 /// What is freed at least when something has to give way, so that a trickle into a full buffer does not pay for it each time.
@@ -120,6 +120,7 @@ impl Writer {
                 continue;
             }
             let now = Instant::now();
+            self.shared.status.beat("buffer", now);
             self.tell_of_overflow(now, false, false);
             let due = inner.pool.due();
             if due.is_none() && std::mem::take(&mut self.failing) && self.shared.status.solved(PART) {
@@ -135,8 +136,8 @@ impl Writer {
                     }
                 }
                 None if inner.closing => break,
-                Some(due) => inner = wait(&shared.work, inner, Some(due - now)),
-                None => inner = wait(&shared.work, inner, None),
+                Some(due) => inner = wait(&shared.work, inner, (due - now).min(BEAT)),
+                None => inner = wait(&shared.work, inner, BEAT),
             }
         }
         let (readings, names) = (inner.pool.unwritten_readings(), inner.pool.last_names());
@@ -315,9 +316,6 @@ impl Writer {
     }
 }
 
-fn wait<'a>(work: &Condvar, inner: MutexGuard<'a, Inner>, at_most: Option<Duration>) -> MutexGuard<'a, Inner> {
-    match at_most {
-        Some(at_most) => work.wait_timeout(inner, at_most).unwrap_or_else(PoisonError::into_inner).0,
-        None => work.wait(inner).unwrap_or_else(PoisonError::into_inner),
-    }
+fn wait<'a>(work: &Condvar, inner: MutexGuard<'a, Inner>, at_most: Duration) -> MutexGuard<'a, Inner> {
+    work.wait_timeout(inner, at_most).unwrap_or_else(PoisonError::into_inner).0
 }

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use super::ConfigArgs;
 use bytes::Bytes;
 use futures_util::future;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
@@ -20,6 +19,8 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
+use super::ConfigArgs;
+
 /// How long an agent may take; one that lives answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often `--watch` looks.
@@ -27,8 +28,12 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Clears the terminal and goes to its upper left corner.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
-/// What the command line says.
+/// Shows what the running agent is doing, and what is wrong
+///
+/// Asks the agent over its Unix socket. Exit code 1 when none answers.
+#[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(after_help = "Examples:\n  headwater status\n  headwater status --watch\n  headwater status --json | jq .backlog")]
 pub struct StatusArgs {
     /// Print JSON, as GET /api/status does; with --watch one line a second
     #[arg(long)]

@@ -8,7 +8,6 @@ mod shards;
 mod tracker;
 
 use std::{
-    error::Error,
     fmt,
     io::{self, ErrorKind, Write},
     ops::RangeInclusive,
@@ -31,11 +30,16 @@ use crate::{
     kinesis::{self, Arrived, Client, ClientError, HashKey, ReadError, Start},
     reading::Timestamp,
     record::deaggregate::{deaggregate, kcl_accepts},
+    status::with_causes,
     units,
 };
 
-/// Reads a stream back, and prints its readings as JSON lines.
+/// Reads a stream back, and prints its readings as JSON lines
+///
+/// Splits aggregates, leaves duplicates out, and tells on stderr which readings are missing, until Ctrl-C.
+#[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  headwater tail readings\n  headwater tail readings --from 10min --lane 0 | jq .val")]
 pub struct TailArgs {
     /// A name under `[streams]`
     pub stream: String,
@@ -176,7 +180,7 @@ pub async fn tail(config: &Config, args: &TailArgs, stop: CancellationToken, out
             news = reader.next() => news?,
         };
         match news {
-            Step::Away(error) => note(&format!("{}; trying again", chain(&error))),
+            Step::Away(error) => note(&format!("{}; trying again", with_causes(&error))),
             Step::Back => note("the stream can be read again"),
             Step::Records(hashes, records) => match printer.print_all(&hashes, &records, out).and_then(|()| out.flush()) {
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => break, // whoever takes them has seen enough
@@ -201,16 +205,6 @@ fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a StreamConfig, &'a Kin
 
 fn note(text: &str) {
     eprintln!("headwater tail: {text}");
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 struct Printer {

@@ -31,7 +31,7 @@ use crate::{
     buffer::{Buffer, Delivered, Lane, LaneId, Layout},
     clock,
     kinesis::{Answer, Class, Client, PutError, Record, limits},
-    status::{LaneState, Status, with_causes},
+    status::{BEAT, LaneState, Status, with_causes},
 };
 
 /// Most bytes in one request, unless one reading alone has more: half of what the service takes.
@@ -139,14 +139,15 @@ impl Drain {
         loop {
             let finishing = finish.is_cancelled();
             let now = Instant::now();
-            let mut wake = None;
+            self.status.beat("drain", now);
+            let mut wake = now + BEAT;
             for (index, last) in last_put.iter_mut().enumerate() {
                 if self.streams[index].busy || *last {
                     continue;
                 }
                 match self.next(now, index, finishing) {
                     Next::Send(lanes) => self.send(now, index, &lanes),
-                    Next::Wait(at) => wake = Some(wake.map_or(at, |wake: Instant| wake.min(at))),
+                    Next::Wait(at) => wake = wake.min(at),
                     Next::Idle => {}
                 }
                 *last = finishing;
@@ -157,7 +158,7 @@ impl Drain {
             tokio::select! {
                 Some(put) = self.in_flight.next() => self.settle(put),
                 () = self.buffer.appended() => {}
-                () = sleep_until(wake.unwrap_or(now).into()), if wake.is_some() => {}
+                () = sleep_until(wake.into()) => {}
                 () = finish.cancelled(), if !finishing => {}
                 () = give_up.cancelled() => return,
             }
@@ -182,7 +183,10 @@ impl Drain {
         let destination = &mut self.destinations[stream.destination];
         destination.in_flight += 1;
         let chosen: Vec<_> = lanes.iter().map(|(lane, at_most)| (*lane, stream.lanes[*lane].lane.clone(), *at_most)).collect();
-        chosen.iter().for_each(|(lane, _, at_most)| stream.lanes[*lane].in_flight = *at_most);
+        for (lane, Lane { id, .. }, at_most) in &chosen {
+            let waiting = usize::try_from(self.buffer.waiting(*id).bytes).unwrap_or(usize::MAX);
+            stream.lanes[*lane].in_flight = waiting.min(*at_most);
+        }
         let (buffer, client, target, status) =
             (self.buffer.clone(), destination.client.clone(), stream.target.clone(), self.status.clone());
         let stride = destination.stride;
@@ -266,7 +270,12 @@ impl Drain {
                 }
             }
             class => {
-                let (what, remedy) = (with_causes(error), "everything waits in the buffer; it is tried again every minute");
+                let alone = match sent {
+                    [sent] => format!(" (lane {})", stream.lanes[sent.index].lane.layout.number),
+                    _ => String::new(),
+                };
+                let what = format!("{}{alone}", with_causes(error));
+                let remedy = "everything waits in the buffer; it is tried again every minute";
                 if stream.failed(now, class, &lanes, random)
                     && self.status.problem(&part_of(&stream.name), clock::now(), what.clone(), remedy)
                 {

@@ -36,7 +36,7 @@ use crate::{
     config::StreamConfig,
     reading::{Ordinal, Reading},
     record::{Previous, RunId, kpl::HashKeyUse},
-    status::Status,
+    status::{BEAT, Status},
 };
 
 /// What ingest needs to know when it starts.
@@ -122,7 +122,8 @@ impl Ingest {
         loop {
             let stopping = stop.is_cancelled();
             let now = Instant::now();
-            let due = self.seal_what_is_due(now, stopping);
+            self.status.beat("ingest", now);
+            let due = self.seal_what_is_due(now, stopping).unwrap_or(now + BEAT).min(now + BEAT);
             let buffer = self.buffer.clone();
             tokio::select! {
                 batch = self.next_batch(stopping) => match batch {
@@ -130,7 +131,7 @@ impl Ingest {
                     None => break,
                 },
                 () = buffer.settled() => {}
-                () = sleep_until(due.unwrap_or(now).into()), if due.is_some() => {}
+                () = sleep_until(due.into()) => {}
                 () = stop.cancelled(), if !stopping => {}
             }
         }

@@ -117,7 +117,7 @@ async fn metrics(extract::State(view): Shown) -> impl IntoResponse {
 }
 
 async fn healthz(extract::State(view): Shown) -> (StatusCode, String) {
-    match sickness(&view.status.lock()) {
+    match sickness(&view.status.lock(), Instant::now()) {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
     }
@@ -125,8 +125,10 @@ async fn healthz(extract::State(view): Shown) -> (StatusCode, String) {
 
 /// Why the agent needs help from outside: a stage that is stuck, or a disk that can't be written. Never because the uplink is away:
 /// to wait for that is what the agent is for.
-pub fn sickness(state: &State) -> Option<String> {
-    let sick = |part: &str| part.starts_with("buffer") || part.starts_with("stage");
-    let (_, problem) = state.problems.iter().find(|(part, _)| sick(part))?;
+pub fn sickness(state: &State, now: Instant) -> Option<String> {
+    if let Some(stage) = state.stuck(now) {
+        return Some(format!("{stage} does not move any more; restart the agent, and report it with its log"));
+    }
+    let (_, problem) = state.problems.iter().find(|(part, _)| part.starts_with("buffer"))?;
     Some(format!("{}; {}", problem.what, problem.remedy))
 }

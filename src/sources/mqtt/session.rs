@@ -149,7 +149,11 @@ impl<'a> Session<'a> {
                     }
                 }
             }
-            self.flush().await?;
+            tokio::select! {
+                flushed = self.flush() => flushed?,
+                // A broker that reads nothing does not delay the end; what was not written is written with the last acknowledgements.
+                () = stop.cancelled() => return Ok(()),
+            }
         }
     }
 
