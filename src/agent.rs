@@ -37,7 +37,9 @@ use crate::{
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Of that, what sources and ingest may take for their last readings and acknowledgements.
 const SOURCES_WITHIN: Duration = Duration::from_secs(6);
-/// By when the last request must have been answered; what it carried stays in the buffer otherwise.
+/// How long the last requests may take. On a slow link an answer can be a minute away, and the readings are safe without it.
+const LAST_PUT: Duration = Duration::from_secs(2);
+/// By when that must have ended.
 const DRAIN_WITHIN: Duration = Duration::from_secs(8);
 /// And when everything but the buffer must have ended.
 const CLOSE_WITHIN: Duration = Duration::from_secs(9);
@@ -154,7 +156,7 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     info!("stopping: taking nothing more, writing and acknowledging what was taken");
     stages.ended_within(told + SOURCES_WITHIN, |stage| stage == "ingest" || stage.starts_with("source ")).await;
     finish.cancel();
-    stages.ended_within(told + DRAIN_WITHIN, |stage| stage == "drain").await;
+    stages.ended_within((Instant::now() + LAST_PUT).min(told + DRAIN_WITHIN), |stage| stage == "drain").await;
     give_up.cancel();
     stages.ended_within(told + CLOSE_WITHIN, |stage| stage == "drain").await;
     close.cancel();

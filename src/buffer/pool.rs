@@ -82,7 +82,7 @@ struct LaneState {
     written_below: u64,
     /// Rows below this number were deleted.
     deleted_below: u64,
-    /// Rows behind what is on its way that are given up, and go with the next transaction: nobody reads them any more.
+    /// Rows behind what is on its way that were given up: nobody reads them any more, and they go with the next transaction.
     hole: Option<Range<u64>>,
     /// Arrival of what is to be sent next, or of something before it.
     oldest: Option<Timestamp>,
@@ -286,8 +286,10 @@ impl Pool {
     /// What was outstanding of `lane` waits again.
     pub(super) fn release(&mut self, lane: LaneId) {
         self.writing.look_again();
+        let hole_is_deleted = !self.writing.deletes_from(lane);
         if let Some(state) = self.lanes.get_mut(&lane) {
             state.outstanding = 0;
+            state.hole.take_if(|_| hole_is_deleted);
         }
     }
 

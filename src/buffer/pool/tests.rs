@@ -289,3 +289,19 @@ fn keys_take_memory_too() {
     assert!(pool.memory() > 5_000);
     assert_eq!(pool.due(), Some(now), "half of the memory is used");
 }
+
+#[test]
+fn a_lane_with_nothing_left_behind_what_is_on_its_way_lets_overflow_take_another() {
+    let (mut pool, now) = (pool(), Instant::now());
+    (1..=2).for_each(|n| drop(pool.append(group(now, n, vec![chunk(LANE, 100)]))));
+    commit(&mut pool, now);
+    pool.oldest(LANE, 50); // chunk 0 is on its way
+    let head = Head { number: 1, readings: 2, bytes: 100, arrived: Timestamp(5), earlier: Earlier::default() };
+    pool.drop_chunk(now, LANE, &head).unwrap();
+    pool.append(group(now, 3, vec![chunk(OTHER, 100)]));
+    commit(&mut pool, now);
+
+    assert_eq!(pool.victim(), Some(Victim { lane: OTHER, from: 0 }));
+    pool.release(LANE);
+    assert_eq!(pool.victim(), Some(Victim { lane: LANE, from: 0 }), "what came back may be dropped like any other");
+}

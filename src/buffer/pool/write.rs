@@ -1,6 +1,6 @@
 //! When something has to be written, and what goes into the transaction.
 
-use super::{BTreeMap, Chunk, Delete, Duration, Earlier, Fingerprint, Instant, Pool, Receipts, SourceId};
+use super::{BTreeMap, Chunk, Delete, Duration, Earlier, Fingerprint, Instant, LaneId, Pool, Receipts, SourceId};
 
 /// Most bytes in one transaction: bounds the WAL, and the time that one commit takes.
 const WRITE_BYTES: u64 = 1 << 20;
@@ -45,6 +45,11 @@ impl State {
     /// There may be something to drop now that was on its way before.
     pub(super) fn look_again(&mut self) {
         self.full = false;
+    }
+
+    /// Whether rows of `lane` are still to be deleted, or just being so.
+    pub(super) fn deletes_from(&self, lane: LaneId) -> bool {
+        self.busy || self.dropped.iter().any(|delete| delete.lane == lane)
     }
 }
 
@@ -148,10 +153,13 @@ impl Pool {
         self.writing = State { asked: self.writing.asked, dropped: std::mem::take(&mut self.writing.dropped), ..State::default() };
         for delete in &write.deletes {
             let Some(state) = self.lanes.get_mut(&delete.lane) else { continue };
-            state.hole = None;
             if delete.hole.readings == 0 {
                 state.deleted_below = state.deleted_below.max(delete.up_to + 1);
             }
+        }
+        // What is behind a lane's head that is on its way is still a hole, with nothing in it to drop.
+        for state in self.lanes.values_mut().filter(|state| state.outstanding <= state.position.number) {
+            state.hole = None;
         }
         for row in &write.rows {
             let Some(state) = self.lanes.get_mut(&row.chunk.lane) else { continue };
