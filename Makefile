@@ -18,8 +18,8 @@ build: ## the release binary, target/release/headwater
 
 test: tools format lint docs unit ## everything that must hold: format, lints, docs, tests; installs what the tests need
 
-bench: ## the figures of the README
-	$(CARGO) bench --locked
+bench: ## the figures of the README; ONLY="path wear drain memory peers" for some of them
+	$(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
 
 tools: ## installs the parts that the tests run against
 	@sh tests/setup.sh

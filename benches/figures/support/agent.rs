@@ -1,0 +1,134 @@
+//! The agent: the `headwater` binary as a process, or its configuration for a run in this one.
+
+use std::{
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Outcome, cloud::STREAM, machine};
+
+/// What differs from figure to figure.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// The broker's port on 127.0.0.1.
+    pub broker: u16,
+    /// The endpoint's URL.
+    pub url: &'a str,
+    /// `raw`, `cbor` or `json`.
+    pub encoding: &'a str,
+    /// The longest that a reading stays in memory only.
+    pub hold: &'a str,
+    /// Lanes of the stream.
+    pub lanes: u16,
+    /// What the broker allows in flight.
+    pub window: usize,
+}
+
+/// Where the endpoint's root certificate lies in `folder`.
+pub fn ca(folder: &Path) -> PathBuf {
+    folder.join("ca.pem")
+}
+
+/// A secret key that nobody checks, in `folder`.
+pub fn secret(folder: &Path) -> Outcome<PathBuf> {
+    let secret = folder.join("secret");
+    fs::write(&secret, "secret")?;
+    fs::set_permissions(&secret, Permissions::from_mode(0o600))?;
+    Ok(secret)
+}
+
+/// The configuration for a run that keeps its state in `folder`.
+pub fn configuration(folder: &Path, setup: &Setup) -> Outcome<String> {
+    let secret = secret(folder)?;
+    let Setup { broker, url, encoding, hold, lanes, window } = setup;
+    let (ca, folder, secret) = (ca(folder), folder.display(), secret.display());
+    let ca = if ca.exists() { format!("ca = \"{}\"", ca.display()) } else { String::new() };
+    Ok(format!(
+        r#"
+[device]
+id = "bench-gateway"
+state_dir = "{folder}/state"
+socket = "{folder}/socket"
+
+[sources.broker]
+kind = "mqtt"
+url = "mqtt://127.0.0.1:{broker}"
+topics = ["plant/#"]
+window = {window}
+
+[streams.readings]
+destination = "cloud"
+stream = "{STREAM}"
+from = ["broker"]
+encoding = "{encoding}"
+lanes = {lanes}
+
+[destinations.cloud]
+kind = "kinesis"
+region = "eu-west-1"
+endpoint = "{url}"
+{ca}
+credentials = {{ kind = "static", access_key_id = "bench", secret_access_key_file = "{secret}" }}
+
+[buffer]
+hold = "{hold}"
+
+[http]
+listen = "off"
+"#
+    ))
+}
+
+/// The process; it is killed when this is dropped.
+pub struct Agent {
+    child: Child,
+}
+
+impl Agent {
+    /// Starts `headwater run`; its log goes to `folder`.
+    pub fn start(folder: &Path, setup: &Setup) -> Outcome<Self> {
+        let config = folder.join("gateway.toml");
+        fs::write(&config, configuration(folder, setup)?)?;
+        let log = File::options().create(true).append(true).open(folder.join("log"))?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+        command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stderr(log);
+        Ok(Self { child: command.spawn()? })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// User and system time so far.
+    pub fn cpu(&self) -> Outcome<Duration> {
+        machine::cpu_of(self.pid())
+    }
+
+    /// SIGKILL.
+    pub fn power_off(mut self) -> Outcome<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub fn stop(mut self) -> Outcome<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("the agent ended with {status}").into()) }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended before, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,121 @@
+//! The buffer behind its own interface, with groups made by hand: what ingest and the drain do to it, without them.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use headwater::{
+    buffer::{Buffer, BufferSettings, Chunk, Delivered, Group, Lane, Layout, Mark, Opened, Position},
+    config::WhenFull,
+    reading::{Fingerprint, SourceId, Timestamp},
+    record::{
+        RunId,
+        kpl::{HashKeyUse, put_record},
+    },
+    status::Status,
+};
+use tokio::{
+    runtime::Runtime,
+    sync::{oneshot, watch},
+};
+
+use super::{Outcome, payload};
+
+/// The name under `[streams]`.
+pub const NAME: &str = "readings";
+/// What the broker may repeat: kept with every commit.
+pub const WINDOW: u16 = 1000;
+const SOURCE: SourceId = SourceId(0);
+
+/// An open buffer of one lane.
+pub struct Gate {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// Its lane.
+    pub lane: Lane,
+    /// What it tells.
+    pub status: Status,
+    closed: oneshot::Receiver<()>,
+    safe: watch::Receiver<u64>,
+    runtime: Runtime,
+    readings: u64,
+}
+
+impl Gate {
+    /// Opens the buffer in `folder`.
+    pub fn open(folder: &Path) -> Outcome<Self> {
+        let settings = BufferSettings {
+            path: folder.join("buffer.db"),
+            hold: Duration::from_hours(1),
+            memory: 4 << 20,
+            max_size: 2 << 30,
+            streams: [(NAME.to_owned(), (WhenFull::DropOldest, None))].into(),
+            windows: [("broker".to_owned(), (SOURCE, WINDOW))].into(),
+        };
+        let partition_key = format!("bench-gateway/{NAME}/0");
+        let layout = Layout { stream: NAME.into(), number: 0, of: 1, partition_key, hash_key: None, template: None };
+        let status = Status::default();
+        let Opened { buffer, lanes, closed, .. } = Buffer::open(&settings, &[layout], status.clone())?;
+        let (publish, safe) = watch::channel(0);
+        buffer.publish_receipts(SOURCE, publish);
+        let (lane, _) = lanes.into_iter().next().ok_or("the buffer has no lane")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        Ok(Self { buffer, lane, status, closed, safe, runtime, readings: 0 })
+    }
+
+    /// Adds a group of `readings`, and waits until it is on the disk.
+    pub fn commit(&mut self, data: &Bytes, readings: u64) -> Outcome<()> {
+        let first_seq = self.readings;
+        self.readings += readings;
+        // The ledger is ingest's to keep; without it nothing could be delivered.
+        self.status.received(NAME, readings);
+        let fingerprint = |number: u64| Fingerprint {
+            packet: u16::try_from(number % 65_535 + 1).unwrap_or(1),
+            #[expect(clippy::cast_possible_truncation, reason = "any 32 bits will do")]
+            hash: number.wrapping_mul(0x9E37_79B9_7F4A_7C15) as u32,
+        };
+        let fingerprints = (first_seq..self.readings).map(fingerprint).collect();
+        let chunk =
+            Chunk { lane: self.lane.id, readings, run: RunId(1), first_seq, arrived: Timestamp(1), keys: None, data: data.clone() };
+        let mark = Mark { source: SOURCE, up_to: self.readings, fingerprints };
+        self.buffer.append(Group { chunks: vec![chunk], marks: vec![mark], since: Instant::now() });
+        self.buffer.write();
+        let readings = self.readings;
+        self.runtime.block_on(self.safe.wait_for(|safe| *safe >= readings))?;
+        Ok(())
+    }
+
+    /// Delivers the oldest, until at most `bytes` wait.
+    pub fn drain_to(&mut self, bytes: u64) -> Outcome<()> {
+        while self.buffer.waiting(self.lane.id).bytes > bytes {
+            let taken = self.runtime.block_on(self.buffer.oldest(self.lane.id, 1))?;
+            let taken = taken.ok_or("what waits is not there")?;
+            let last = taken.pieces.last().ok_or("nothing was taken")?;
+            let delivered = Delivered {
+                readings: taken.pieces.iter().map(|piece| piece.readings).sum(),
+                bytes: taken.pieces.iter().map(|piece| piece.data.len() as u64).sum(),
+                up_to: Position { number: last.position.number + 1, ..Position::default() },
+            };
+            self.buffer.forget(Instant::now(), self.lane.id, NAME, &delivered);
+        }
+        Ok(())
+    }
+
+    /// Closes the file.
+    pub fn close(self) {
+        drop(self.buffer);
+        // Resolves when the thread has ended, which is what matters.
+        let _: Result<(), _> = self.runtime.block_on(self.closed);
+    }
+}
+
+/// `count` readings from number `first` on, encoded raw, as a chunk holds them.
+pub fn group(first: u64, count: u64) -> Bytes {
+    let mut data = Vec::new();
+    for number in first..first + count {
+        put_record(&mut data, 0, HashKeyUse::None, &payload::of(number, payload::now()));
+    }
+    data.into()
+}
