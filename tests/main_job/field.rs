@@ -20,7 +20,6 @@ async fn a_broker_that_restarts_in_mid_stream_loses_nothing_of_what_it_saved() {
     gateway.field.publishes(500).await;
     gateway.cloud.back();
 
-    // The sensor repeats what the broker had not acknowledged when it stopped, and the broker may have had it.
     assert_eq!(gateway.everything_arrives().await, ONCE);
     gateway.agent.shows("all is well again", |status| status.problems().is_empty()).await;
 }

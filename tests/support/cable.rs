@@ -78,9 +78,10 @@ async fn carry(near: TcpStream, port: u16, state: Arc<watch::Sender<State>>) {
     let mut cut = state.subscribe();
     let now = cut.borrow_and_update().cuts;
     tokio::select! {
+        biased; // a cut also opens the gate
+        _ = cut.wait_for(|state| state.cuts > now) => {}
         () = carry_up(from_agent, to_broker, &state) => {}
         () = carry_down(from_broker, to_agent) => {}
-        _ = cut.wait_for(|state| state.cuts > now) => {}
     }
 }
 
