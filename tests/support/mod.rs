@@ -9,6 +9,9 @@
 //! | [`kinesalite`], [`moto`] | two Kinesis endpoints that we did not write |
 //! | [`decoders`] | two de-aggregation libraries that we did not write |
 //! | [`process`] | the `headwater` binary: configured, started, stopped, cut off from power |
+//! | [`gateway`], [`field`], [`cloud`] | a whole installation, in the words of the people who run one |
+//! | [`cable`] | what the agent reaches the broker through; can be muted and cut |
+//! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
 //! | [`certificates`] | an authority, and what it signs, for TLS |
 //! | [`part`] | any child process: what it said, how it ended |
 //!
@@ -18,8 +21,17 @@
 
 #![allow(dead_code, reason = "each test file uses the parts that it needs")]
 
+pub mod cable;
 pub mod certificates;
+#[cfg(feature = "demo")]
+pub mod cloud;
+#[cfg(feature = "demo")]
+pub mod consumer;
 pub mod decoders;
+#[cfg(feature = "demo")]
+pub mod field;
+#[cfg(feature = "demo")]
+pub mod gateway;
 pub mod kinesalite;
 pub mod kinesis;
 pub mod mosquitto;
@@ -50,9 +62,18 @@ pub async fn within<T>(claim: impl Display, saw: impl FnOnce() -> String, event:
 }
 
 /// Looks until `look` finds what `claim` says; on the deadline tells what it found last.
-pub async fn eventually<T, Saw: Display>(claim: impl Display, mut look: impl AsyncFnMut() -> Result<T, Saw>) -> T {
+pub async fn eventually<T, Saw: Display>(claim: impl Display, look: impl AsyncFnMut() -> Result<T, Saw>) -> T {
+    eventually_within(DEADLINE, claim, look).await
+}
+
+/// The same for what takes longer by design.
+pub async fn eventually_within<T, Saw: Display>(
+    deadline: Duration,
+    claim: impl Display,
+    mut look: impl AsyncFnMut() -> Result<T, Saw>,
+) -> T {
     let mut last = String::from("nothing, the first look has not come back");
-    let found = tokio::time::timeout(DEADLINE, async {
+    let found = tokio::time::timeout(deadline, async {
         loop {
             match look().await {
                 Ok(found) => return found,
@@ -62,7 +83,7 @@ pub async fn eventually<T, Saw: Display>(claim: impl Display, mut look: impl Asy
         }
     })
     .await;
-    found.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {claim}; saw last: {last}"))
+    found.unwrap_or_else(|_| panic!("not within {deadline:?}: {claim}; saw last: {last}"))
 }
 
 /// A port of 127.0.0.1 that nobody listens on now.

@@ -35,6 +35,11 @@ impl Part {
         Self { name, child, out, err }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap_or_else(|| panic!("{} has ended", self.name))
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("it is our child")
@@ -91,6 +96,13 @@ impl Lines {
         let seen = within(format_args!("a line with {text:?}"), || self.all(), seen).await;
         let seen = seen.unwrap_or_else(|_| panic!("it ended without a line with {text:?}; it said: {}", self.all()));
         seen.iter().find(holds).expect("it is what was waited for").clone()
+    }
+
+    /// Waits until so many lines came out.
+    pub async fn reaches(&self, least: usize) {
+        let mut lines = self.0.clone();
+        let saw = || format!("{} lines", self.0.borrow().len());
+        let _closed = within(format_args!("{least} lines"), saw, lines.wait_for(|lines| lines.len() >= least)).await;
     }
 
     /// Waits until the pipe is closed, then gives everything that came out of it.

@@ -7,24 +7,68 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
+    time::Duration,
 };
 
+use headwater::cli::status::{self, StatusArgs};
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{part::Part, within};
+use super::{DEADLINE, eventually_within, part::Part, within};
 
 /// An installed agent, running or not.
 pub struct Headwater {
     dir: TempDir,
     running: Option<Part>,
+    last_log: String,
+}
+
+/// What the agent says of itself, as `GET /api/status` gives it.
+#[derive(Clone, Debug)]
+pub struct Picture(Value);
+
+impl Picture {
+    /// The number that this JSON pointer leads to; 0 where there is none.
+    pub fn count(&self, pointer: &str) -> u64 {
+        self.0.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    /// The text that this JSON pointer leads to; empty where there is none.
+    pub fn text(&self, pointer: &str) -> &str {
+        self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Whether what this JSON pointer leads to is true.
+    pub fn holds(&self, pointer: &str) -> bool {
+        self.0.pointer(pointer) == Some(&Value::Bool(true))
+    }
+
+    /// What is wrong and what to do, one line a problem.
+    pub fn problems(&self) -> Vec<String> {
+        let problems = self.0["problems"].as_array().map(Vec::as_slice).unwrap_or_default();
+        problems.iter().map(|problem| format!("{}; {}", problem["what"], problem["do"])).collect()
+    }
+
+    /// Checks that every reading is in exactly one column, in each stream and in all.
+    pub fn balances(&self) {
+        let total = |column: &Value| match column {
+            Value::Object(reasons) => reasons.values().filter_map(Value::as_u64).sum(),
+            count => count.as_u64().unwrap_or_default(),
+        };
+        let streams = self.0["streams"].as_object().into_iter().flat_map(|streams| streams.values());
+        for ledger in streams.map(|stream| &stream["ledger"]).chain([&self.0["ledger"]]) {
+            let columns: u64 = ["delivered", "buffered", "dropped", "rejected"].iter().map(|name| total(&ledger[name])).sum();
+            assert_eq!(total(&ledger["received"]), columns, "{ledger}");
+        }
+    }
 }
 
 impl Headwater {
     /// Puts `config` into a new temp dir, for which it may write `{dir}`.
     pub fn configured(config: &str) -> Self {
-        let headwater = Self { dir: TempDir::new().expect("a temp dir can be made"), running: None };
+        let headwater = Self { dir: TempDir::new().expect("a temp dir can be made"), running: None, last_log: String::new() };
         headwater.configure(config);
         headwater
     }
@@ -67,26 +111,77 @@ impl Headwater {
         self.part().err.all()
     }
 
+    /// Starts `headwater tail` with the same configuration, from the oldest reading of `stream` on.
+    pub fn tails(&self, stream: &str) -> Part {
+        Part::start("tail", command().args(["tail", stream, "--from", "oldest", "--config"]).arg(self.config()))
+    }
+
     /// SIGHUP.
     pub fn hang_up(&self) {
         self.part().signal(Signal::HUP);
     }
 
-    /// SIGTERM, and how it ended.
-    pub async fn terminate(&mut self) -> ExitStatus {
-        self.running.take().expect("headwater runs").terminate().await
+    /// What it says of itself, if it answers.
+    pub async fn try_status(&self) -> Result<Picture, String> {
+        let args = StatusArgs { json: true, ..StatusArgs::default() };
+        let mut out = Vec::new();
+        let asked = status::run(&args, &self.dir().join("headwater.sock"), &mut out).await;
+        asked.map_err(|e| e.to_string())?;
+        serde_json::from_slice(&out).map(Picture).map_err(|e| e.to_string())
+    }
+
+    /// What it says of itself, as soon as it answers.
+    pub async fn status(&self) -> Picture {
+        self.shows("it answers", |_| true).await
+    }
+
+    /// Waits until it shows what is wanted.
+    pub async fn shows(&self, claim: &str, wanted: impl Fn(&Picture) -> bool) -> Picture {
+        self.shows_within(DEADLINE, claim, wanted).await
+    }
+
+    /// The same for what takes longer by design.
+    pub async fn shows_within(&self, deadline: Duration, claim: &str, wanted: impl Fn(&Picture) -> bool) -> Picture {
+        eventually_within(deadline, format_args!("the agent shows that {claim}"), async || {
+            let status = self.try_status().await?;
+            if wanted(&status) { Ok(status) } else { Err(status.0.to_string()) }
+        })
+        .await
+    }
+
+    /// SIGTERM. Checks that it ends with success, which it does only within its own deadline.
+    pub async fn stops(&mut self) {
+        self.part().signal(Signal::TERM);
+        let (status, log) = self.ends().await;
+        assert_eq!(status.code(), Some(0), "{log}");
     }
 
     /// SIGKILL: the power of the process is cut. What the kernel had in its caches survives this, as it does not survive a real cut.
     pub async fn power_off(&mut self) {
-        self.running.take().expect("headwater runs").kill().await;
+        let mut part = self.running.take().expect("headwater runs");
+        part.kill().await;
+        self.last_log = part.err.all();
     }
 
     /// Waits until it ends by itself; how, and what it had logged.
     pub async fn ends(&mut self) -> (ExitStatus, String) {
         let mut part = self.running.take().expect("headwater runs");
         let status = part.ends().await;
-        (status, part.err.to_the_end().await)
+        self.last_log = part.err.to_the_end().await;
+        (status, self.last_log.clone())
+    }
+
+    /// The log of this run so far, or of the last one.
+    pub fn last_log(&self) -> String {
+        self.running.as_ref().map_or_else(|| self.last_log.clone(), |part| part.err.all())
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.part().id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+        kib << 10
     }
 
     fn part(&self) -> &Part {

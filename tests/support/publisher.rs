@@ -34,7 +34,11 @@ impl Publisher {
 
     /// The same to any broker on loopback.
     pub fn to_port(port: u16, client_id: &str) -> Self {
-        let mut options = MqttOptions::new(client_id, Ipv4Addr::LOCALHOST.to_string(), port);
+        Self::with(MqttOptions::new(client_id, Ipv4Addr::LOCALHOST.to_string(), port))
+    }
+
+    /// The same as these options say: with TLS, or with a password.
+    pub fn with(mut options: MqttOptions) -> Self {
         options.set_keep_alive(QUIET).set_max_packet_size(16 << 20, 16 << 20);
         let (client, events) = AsyncClient::new(options.clone(), QUEUE);
         Self { options, client, events }

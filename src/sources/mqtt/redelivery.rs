@@ -80,13 +80,11 @@ impl Redelivery {
     /// Whether this publish was received before. `dup` is the broker's flag; only a QoS 2 publish can be a repeated one without it,
     /// because its identifier is taken until it is released.
     pub fn recognise(&mut self, publish: Fingerprint, exactly_once: bool, dup: bool) -> Delivery {
-        if exactly_once
-            && let Some((hash, ordinal)) = self.unreleased.get(&publish.packet)
-            && *hash == publish.hash
-        {
-            return Delivery::Repeated(*ordinal);
-        }
-        let found = if dup { self.find(publish) } else { Found::Nothing };
+        let found = match self.unreleased.get(&publish.packet).filter(|_| exactly_once) {
+            Some((hash, ordinal)) if *hash == publish.hash => Found::Same(*ordinal),
+            None if dup => self.find(publish),
+            Some(_) | None => Found::Nothing,
+        };
         if let Found::Same(ordinal) = found {
             return Delivery::Repeated(ordinal);
         }

@@ -1,0 +1,123 @@
+//! How the agent starts, stops, and refuses to start.
+
+use std::fs;
+
+use crate::support::{
+    consumer::{ONCE, Repeats},
+    free_port,
+    gateway::Gateway,
+    process::{Headwater, headwater},
+};
+
+#[tokio::test]
+async fn when_it_is_told_to_stop_everything_that_was_taken_is_on_the_disk_and_acknowledged() {
+    let mut gateway = Gateway::new().with_scale().set("buffer.hold", "1h").starts().await;
+    gateway.cloud.black_hole();
+    gateway.field.publishes(5).await; // less than half a window, so nothing asks for a write
+    gateway.field.weighs(5).await;
+    gateway.holds(10).await;
+
+    gateway.agent.stops().await;
+    gateway.field.broker.kill().await; // and with it what it may have kept
+    gateway.cloud.back();
+    gateway.agent.start();
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
+async fn when_it_is_told_to_stop_in_full_load_nothing_is_lost_and_nothing_gets_a_second_name() {
+    let mut gateway = Gateway::new().set("streams.readings.lanes", 2).starts().await;
+
+    for _ in 0..3 {
+        let Gateway { field, agent, .. } = &mut gateway;
+        tokio::join!(field.publishes(1000), async {
+            agent.shows("it takes readings", |status| status.count("/sources/broker/received") > 200).await;
+            agent.stops().await;
+            agent.start();
+        });
+    }
+
+    // A chunk of which a part was delivered is sent again as a whole.
+    let Repeats { marked, unmarked, .. } = gateway.everything_arrives().await;
+    assert_eq!((marked, unmarked), (0, 0));
+}
+
+#[tokio::test]
+async fn a_hangup_is_answered_in_the_log_and_stops_nothing() {
+    let mut gateway = Gateway::new().starts().await;
+
+    gateway.agent.hang_up();
+    gateway.agent.logs("SIGHUP").await;
+    gateway.field.publishes(10).await;
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
+async fn an_absent_broker_port_name_or_endpoint_delays_nothing() {
+    let nobody = free_port();
+    let plan = Gateway::new()
+        .set("sources.ghost.kind", "mqtt")
+        .set("sources.ghost.url", format!("mqtt://127.0.0.1:{nobody}"))
+        .set("sources.ghost.topics", vec!["#"])
+        .set("sources.nowhere.kind", "mqtt")
+        .set("sources.nowhere.url", "mqtt://broker.invalid")
+        .set("sources.nowhere.topics", vec!["#"])
+        .set("sources.unplugged.kind", "serial")
+        .set("sources.unplugged.port", "{dir}/usb-nothing")
+        .set("sources.unplugged.topic", "nothing")
+        .set("destinations.closed.kind", "kinesis")
+        .set("destinations.closed.region", "eu-west-1")
+        .set("destinations.closed.endpoint", format!("http://127.0.0.1:{nobody}"))
+        .set("destinations.unknown.kind", "kinesis")
+        .set("destinations.unknown.region", "eu-west-1")
+        .set("destinations.unknown.endpoint", "https://kinesis.invalid");
+    let plan = plan.stream("stuck", "stuck").set("streams.stuck.destination", "closed");
+    let plan = plan.stream("lost", "lost").set("streams.lost.destination", "unknown");
+    let mut gateway = plan.starts().await;
+
+    gateway.field.publishes(100).await;
+
+    let delivered = |name: &str| format!("/streams/{name}/ledger/delivered");
+    let status = gateway.agent.shows("they arrive", |status| status.count(&delivered("readings")) == 100).await;
+    status.balances();
+    assert_eq!((status.count(&delivered("stuck")), status.count(&delivered("lost"))), (0, 0));
+    gateway.cloud.consumer("plant-readings").lacks_nothing();
+    for absent in ["broker.invalid", "usb-nothing", &nobody.to_string()] {
+        let named = |problems: Vec<String>| problems.iter().any(|problem| problem.contains(absent));
+        gateway.agent.shows(absent, |status| named(status.problems())).await;
+    }
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
+async fn a_second_agent_on_the_same_buffer_is_refused_with_exit_code_3() {
+    let mut gateway = Gateway::new().starts().await;
+    gateway.agent.status().await;
+
+    let second = headwater(["run".as_ref(), "--config".as_ref(), gateway.agent.config().as_os_str()]).await;
+
+    assert_eq!(second.status.code(), Some(3));
+    let says = String::from_utf8_lossy(&second.stderr);
+    assert!(says.contains("buffer.db"), "{says}");
+    gateway.field.publishes(10).await;
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_refused_with_exit_code_2_and_every_mistake_by_file_and_line() {
+    let mut agent = Headwater::configured("[device]\nid = \"gw-1\"\nidd = 1\n[buffer]\nhold = \"soon\"\nmax_size = \"1 MiB\"\n");
+
+    agent.start();
+    let (status, log) = agent.ends().await;
+
+    assert_eq!(status.code(), Some(2));
+    let file = agent.config();
+    for line in [3, 5] {
+        let place = format!("{}:{line}", file.display());
+        assert!(log.contains(&place), "{place} is not in {log}");
+    }
+    assert!(!fs::exists(agent.dir().join("state")).unwrap(), "nothing was started");
+}

@@ -1,0 +1,21 @@
+//! The main job, end to end: from a sensor to the stream, through everything that happens to a gateway.
+//!
+//! Real broker, real serial line, the real binary; the endpoint keeps the service's rules and fails on command. Each test ends with
+//! the same question: has the application behind the stream got everything, in order, and does the ledger balance?
+
+#![cfg(feature = "demo")]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod backpressure;
+mod delivery;
+mod emulators;
+mod field;
+mod life;
+mod order;
+mod power;
+mod records;
+mod tls;

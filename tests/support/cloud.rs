@@ -1,0 +1,74 @@
+//! The cloud: the local Kinesis endpoint with its faults, and a consumer of each stream.
+
+use std::{collections::BTreeMap, ops::Deref};
+
+use headwater::demo::kinesis::{Endpoint, Options, Store, StoredRecord, oracle};
+
+use super::{consumer::Consumer, consumer::Reading, within};
+
+/// The Kinesis stream that `[streams.readings]` leads to.
+pub const STREAM: &str = "plant-readings";
+
+/// An endpoint that keeps the service's rules. It is an [`Endpoint`] too, for everything that can go wrong with one.
+pub struct Cloud {
+    endpoint: Endpoint,
+    consumers: BTreeMap<String, (Consumer, usize)>,
+}
+
+impl Deref for Cloud {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl Cloud {
+    /// Starts it with [`STREAM`] in it.
+    pub async fn start(options: Options, shards: u32) -> Self {
+        let endpoint = Endpoint::start(options).await.expect("loopback has a free port");
+        endpoint.create_stream(STREAM, shards);
+        Self { endpoint, consumers: BTreeMap::new() }
+    }
+
+    /// What the application behind `stream` has seen up to now.
+    pub fn consumer(&mut self, stream: &str) -> &Consumer {
+        let (consumer, position) = self.consumers.entry(stream.to_owned()).or_default();
+        let news: Vec<StoredRecord> = self.endpoint.look(|store| store.records(stream).skip(*position).cloned().collect());
+        for record in news {
+            *position += 1;
+            user_records(&record).iter().for_each(|data| consumer.takes(data));
+        }
+        consumer
+    }
+
+    /// Every reading of `stream` in the order of arrival, repeated ones included.
+    pub fn readings(&self, stream: &str) -> Vec<Reading> {
+        self.received(stream).iter().flat_map(user_records).map(|data| Reading::decode(&data)).collect()
+    }
+
+    /// Every user record of `stream` as text, in the order of arrival.
+    pub fn texts(&self, stream: &str) -> Vec<String> {
+        let text = |data: Vec<u8>| String::from_utf8(data).expect("text was sent");
+        self.received(stream).iter().flat_map(user_records).map(text).collect()
+    }
+
+    /// Waits until `stream` holds so many records or more.
+    pub async fn takes_records(&self, stream: &str, least: u64) {
+        self.until(format_args!("{least} records in {stream}"), |store| (store.accepted(stream) >= least).then_some(())).await;
+    }
+
+    /// Waits until so many requests have reached it, whatever became of them.
+    pub async fn is_asked(&self, least: u64) {
+        self.until(format_args!("{least} requests"), |store| (store.counts().requests >= least).then_some(())).await;
+    }
+
+    async fn until<T>(&self, claim: impl std::fmt::Display, found: impl FnMut(&Store) -> Option<T>) -> T {
+        within(claim, || format!("{:?}", self.counts()), self.endpoint.wait_for(found)).await
+    }
+}
+
+fn user_records(record: &StoredRecord) -> Vec<Vec<u8>> {
+    let users = oracle::user_records(record).unwrap_or_else(|dropped| panic!("in {}: {dropped}", record.shard));
+    users.into_iter().map(|user| user.data.to_vec()).collect()
+}

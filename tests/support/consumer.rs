@@ -1,0 +1,163 @@
+//! The other end: an application behind the stream that decodes what it gets, and knows what is missing, double or out of order.
+//!
+//! It shares no code with what wrote the readings. Invariant: it looks at each record once, in the order of arrival, so it can be asked
+//! again and again while more comes in.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_cbor::Value;
+
+/// One reading as it stands in the stream. A member that the specification does not know is refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reading {
+    pub v: u64,
+    pub dev: String,
+    pub run: String,
+    pub lane: String,
+    pub seq: u64,
+    pub src: String,
+    pub topic: String,
+    pub ts: i64,
+    pub rx: Option<i64>,
+    #[serde(default)]
+    pub dup: bool,
+    pub prev: Option<Previous>,
+    pub val: Option<Value>,
+    pub err: Option<String>,
+    pub raw: Option<Value>,
+}
+
+/// Where a lane stood before.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Previous {
+    pub run: String,
+    pub seq: u64,
+}
+
+impl Reading {
+    /// Decodes a user record, CBOR or a line of JSON.
+    pub fn decode(data: &[u8]) -> Self {
+        let decoded = if data.first() == Some(&b'{') {
+            assert_eq!(data.last(), Some(&b'\n'), "a line of JSON ends in a line end");
+            serde_json::from_slice(data).map_err(|e| e.to_string())
+        } else {
+            serde_cbor::from_slice(data).map_err(|e| e.to_string())
+        };
+        decoded.unwrap_or_else(|e| panic!("no reading: {e}: {:?}", String::from_utf8_lossy(data)))
+    }
+
+    /// The number that its sensor gave it: the value itself, or the first item of a list.
+    pub fn number(&self) -> u64 {
+        let number = match &self.val {
+            Some(Value::Array(items)) => items.first(),
+            other => other.as_ref(),
+        };
+        match number {
+            Some(Value::Integer(number)) => u64::try_from(*number).expect("sensors count from 1"),
+            Some(Value::Text(text)) => text.parse().expect("a scale sends numbers"),
+            other => panic!("a reading without its sensor's number: {other:?} in {self:?}"),
+        }
+    }
+}
+
+/// How often readings arrived that were there before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// With the same name: the agent sent them again.
+    pub same_name: u64,
+    /// With another name, and marked: the broker sent them again, and the agent could not tell.
+    pub marked: u64,
+    /// With another name and no mark: the sensor itself sent them again.
+    pub unmarked: u64,
+}
+
+/// Every reading arrived exactly once.
+pub const ONCE: Repeats = Repeats { same_name: 0, marked: 0, unmarked: 0 };
+
+/// What one application has seen of one stream.
+#[derive(Debug, Default)]
+pub struct Consumer {
+    /// Readings that were there before.
+    pub repeats: Repeats,
+    /// By run and lane.
+    lanes: BTreeMap<(String, String), Seen>,
+    /// By topic, the last number of its sensor.
+    sensors: BTreeMap<String, u64>,
+    /// Numbers that sensors gave and that were skipped here.
+    skipped: u64,
+    /// What must never be, the first few of it.
+    wrong: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    readings: u64,
+    next: u64,
+}
+
+impl Consumer {
+    /// Looks at the next user record of the stream.
+    pub fn takes(&mut self, data: &[u8]) {
+        let reading = Reading::decode(data);
+        let lane = self.lanes.entry((reading.run.clone(), reading.lane.clone())).or_default();
+        if reading.seq < lane.next {
+            // A lane rises, so a lower number is one that was there, unless it was skipped: then it counts as missing for ever.
+            self.repeats.same_name += 1;
+            return;
+        }
+        lane.next = reading.seq + 1;
+        lane.readings += 1;
+        let number = reading.number();
+        let last = self.sensors.entry(reading.topic.clone()).or_default();
+        if number > *last {
+            self.skipped += number - *last - 1;
+            *last = number;
+        } else if reading.dup {
+            self.repeats.marked += 1;
+        } else {
+            self.repeats.unmarked += 1;
+        }
+        if (reading.v, reading.dev.as_str()) != (1, super::gateway::DEVICE) && self.wrong.len() < 5 {
+            self.wrong.push(format!("{reading:?}"));
+        }
+    }
+
+    /// Readings by their names.
+    pub fn distinct(&self) -> u64 {
+        self.lanes.values().map(|lane| lane.readings).sum()
+    }
+
+    /// Names that were left out between the first and the last of each lane.
+    pub fn missing(&self) -> u64 {
+        self.lanes.values().map(|lane| lane.next - lane.readings).sum()
+    }
+
+    /// What sensors sent and never came, as far as a later one came.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Runs of the agent whose readings arrived.
+    pub fn runs(&self) -> usize {
+        self.lanes.keys().map(|(run, _)| run).collect::<std::collections::BTreeSet<_>>().len()
+    }
+
+    /// Whether the last reading of each sensor has come.
+    pub fn has_all_of(&self, sensors: &BTreeMap<String, u64>) -> bool {
+        sensors.iter().all(|(topic, last)| self.sensors.get(topic) == Some(last))
+    }
+
+    /// By topic, the last number that came.
+    pub fn sensors(&self) -> &BTreeMap<String, u64> {
+        &self.sensors
+    }
+
+    /// Checks that no reading is missing, and that all are what they should be.
+    pub fn lacks_nothing(&self) {
+        assert!(self.wrong.is_empty(), "{:?}", self.wrong);
+        assert_eq!((self.missing(), self.skipped), (0, 0), "names missing, and sensors' numbers skipped; {self:?}");
+    }
+}
