@@ -6,6 +6,7 @@
 //! Invariant: a chunk stays, in memory or on disk, until its destination confirmed it (`forget`), or overflow took it (`overflow.rs`).
 
 mod overflow;
+mod repeats;
 mod write;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::{
     record::Previous,
 };
 
+use self::repeats::Repeats;
 pub(super) use overflow::Victim;
 pub(super) use write::Write;
 
@@ -57,6 +59,7 @@ pub(super) struct Pool {
     next_group: u64,
     /// By source, what its broker may still repeat.
     repeats: BTreeMap<SourceId, Repeats>,
+    next_receipt: u64,
     /// Bytes of chunks in memory, and how many of them are there alone.
     memory: u64,
     unwritten: u64,
@@ -105,13 +108,6 @@ struct OpenGroup {
     /// Chunks that are neither confirmed nor written.
     open: usize,
     marks: Vec<Mark>,
-}
-
-/// The last fingerprints of one source, as many as its broker may have in flight.
-#[derive(Debug)]
-struct Repeats {
-    window: usize,
-    known: VecDeque<Fingerprint>,
 }
 
 /// Sources whose watermark rose, and to what.
@@ -173,6 +169,7 @@ impl Pool {
             groups: VecDeque::new(),
             next_group: 0,
             repeats: BTreeMap::new(),
+            next_receipt: 0,
             memory: 0,
             unwritten: 0,
             writing: write::State::default(),
@@ -209,9 +206,10 @@ impl Pool {
         self.lanes.insert(state.lane.id, state);
     }
 
-    /// What `source`'s broker may repeat, `window` publishes at most.
-    pub(super) fn add_source(&mut self, source: SourceId, window: usize, known: Vec<Fingerprint>) {
-        self.repeats.insert(source, Repeats { window, known: known.into() });
+    /// `source`'s broker may repeat `window` publishes; `rows` of the file hold how many of them.
+    pub(super) fn add_source(&mut self, source: SourceId, window: usize, rows: Vec<(u64, usize)>) {
+        self.next_receipt = rows.iter().map(|(row, _)| row + 1).max().unwrap_or_default().max(self.next_receipt);
+        self.repeats.insert(source, Repeats::new(window, rows));
     }
 
     /// Adds a group behind all others.
@@ -342,9 +340,7 @@ impl Pool {
             for mark in group.marks {
                 receipts.insert(mark.source, mark.up_to);
                 if let Some(repeats) = self.repeats.get_mut(&mark.source) {
-                    repeats.known.extend(mark.fingerprints);
-                    let surplus = repeats.known.len().saturating_sub(repeats.window);
-                    repeats.known.drain(..surplus);
+                    repeats.confirmed(mark.fingerprints);
                 }
             }
         }

@@ -49,8 +49,17 @@ pub(super) struct Transaction<'a> {
     pub(super) deletes: Vec<Delete>,
     /// Chunks with their numbers, and what their lane had before them.
     pub(super) inserts: Vec<Insert<'a>>,
-    /// Per source, what its broker may still repeat.
-    pub(super) receipts: Vec<(&'a str, Vec<Fingerprint>)>,
+    /// What brokers may still repeat.
+    pub(super) receipts: Vec<Receipt<'a>>,
+}
+
+/// What one source's broker may repeat of what came since the row before.
+pub(super) struct Receipt<'a> {
+    pub(super) source: &'a str,
+    pub(super) row: u64,
+    pub(super) fingerprints: &'a [Fingerprint],
+    /// Earlier rows of the source go.
+    pub(super) keep_from: u64,
 }
 
 /// Chunks of one lane that go: numbers `from` to `up_to`, both included.
@@ -159,11 +168,11 @@ impl Store {
         id.map(LaneId).map_err(|source| BufferError::Write { path: self.path.clone(), source: source.into() })
     }
 
-    /// The fingerprints that were kept with the last commit, by source.
-    pub(super) fn receipts(&self) -> Result<Vec<(String, Vec<Fingerprint>)>, BufferError> {
+    /// The fingerprints that were kept: rows, oldest first, each of one source.
+    pub(super) fn receipts(&self) -> Result<Vec<(u64, String, Vec<Fingerprint>)>, BufferError> {
         let read = || {
-            let mut select = self.connection.prepare("SELECT source, fingerprints FROM receipt")?;
-            let rows = select.query_map([], |row| Ok((row.get(0)?, fingerprints_from(&row.get::<_, Vec<u8>>(1)?))))?;
+            let mut select = self.connection.prepare("SELECT id, source, fingerprints FROM receipt ORDER BY id")?;
+            let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, fingerprints_from(&row.get::<_, Vec<u8>>(2)?))))?;
             rows.collect::<rusqlite::Result<_>>()
         };
         read().map_err(|source| self.unreadable(source))
@@ -215,9 +224,10 @@ impl Store {
                 &chunk.data[..],
             ])?;
         }
-        for (source, fingerprints) in &transaction.receipts {
-            let mut replace = tx.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?, ?)")?;
-            replace.execute(params![source, fingerprints_to(fingerprints)])?;
+        for Receipt { source, row, fingerprints, keep_from } in &transaction.receipts {
+            tx.prepare_cached("DELETE FROM receipt WHERE id < ? AND source = ?")?.execute(params![keep_from, source])?;
+            let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)")?;
+            insert.execute(params![row, source, fingerprints_to(fingerprints)])?;
         }
         tx.commit()
     }
@@ -415,7 +425,12 @@ fn stored_from(lane: LaneId, row: &Row) -> rusqlite::Result<Stored> {
 }
 
 fn fingerprints_to(fingerprints: &[Fingerprint]) -> Vec<u8> {
-    fingerprints.iter().flat_map(|one| one.packet.to_be_bytes().into_iter().chain(one.hash.to_be_bytes())).collect()
+    let mut bytes = Vec::with_capacity(fingerprints.len() * 6);
+    for Fingerprint { packet, hash } in fingerprints {
+        bytes.extend_from_slice(&packet.to_be_bytes());
+        bytes.extend_from_slice(&hash.to_be_bytes());
+    }
+    bytes
 }
 
 fn fingerprints_from(bytes: &[u8]) -> Vec<Fingerprint> {

@@ -13,11 +13,11 @@ use tracing::{error, info, warn};
 use super::{
     Buffer, BufferError, BufferSettings, Handle, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest, Shared, Taken,
     pool::{Victim, Write},
-    store::{Insert, Store, Stored, StoredLane, Transaction},
+    store::{Insert, Receipt, Store, Stored, StoredLane, Transaction},
 };
 use crate::{
     clock,
-    reading::SourceId,
+    reading::{Fingerprint, SourceId},
     status::{BEAT, Reason, Status, with_causes},
 };
 
@@ -53,9 +53,14 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
     let older: Vec<Lane> = found.iter().filter(|stored| stored.ends.is_some()).map(|stored| stored.lane.clone()).collect();
     found.into_iter().filter(|stored| stored.ends.is_some()).for_each(|stored| pool.add_lane(stored));
 
-    let known = store.receipts()?.into_iter().collect::<BTreeMap<_, _>>();
+    let mut known: BTreeMap<String, Vec<Fingerprint>> = BTreeMap::new();
+    let mut rows: BTreeMap<String, Vec<(u64, usize)>> = BTreeMap::new();
+    for (row, source, fingerprints) in store.receipts()? {
+        rows.entry(source.clone()).or_default().push((row, fingerprints.len()));
+        known.entry(source).or_default().extend(fingerprints);
+    }
     for (name, (source, window)) in &settings.windows {
-        pool.add_source(*source, usize::from(*window), known.get(name).cloned().unwrap_or_default());
+        pool.add_source(*source, usize::from(*window), rows.remove(name).unwrap_or_default());
     }
     let names = settings.windows.iter().map(|(name, (source, _))| (*source, name.clone())).collect();
     for (stream, (waiting, _)) in pool.backlog() {
@@ -193,7 +198,14 @@ impl Writer {
 
     fn commit(&mut self, write: &Write) -> Result<(), BufferError> {
         let inserts = write.rows.iter().map(|row| Insert { number: row.number, chunk: &row.chunk, earlier: row.earlier });
-        let receipts = write.receipts.iter().filter_map(|(source, known)| Some((self.names.get(source)?.as_str(), known.clone())));
+        let receipts = write.receipts.iter().filter_map(|receipt| {
+            Some(Receipt {
+                source: self.names.get(&receipt.source)?,
+                row: receipt.row,
+                fingerprints: &receipt.fingerprints,
+                keep_from: receipt.keep_from,
+            })
+        });
         let transaction = Transaction { deletes: write.deletes.clone(), inserts: inserts.collect(), receipts: receipts.collect() };
         self.store.commit(&transaction)
     }

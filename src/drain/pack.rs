@@ -21,10 +21,14 @@ pub(super) struct Packed {
 pub(super) fn pack(layout: &Layout, pieces: &[Piece], at_most: usize) -> Result<Option<Packed>, Malformed> {
     let Some(first) = pieces.first() else { return Ok(None) };
     let hash_key = layout.hash_key.map(|key| key.to_string());
+    // Nearly always all readings have the lane's own key: then the record is complete as it grows.
+    let expected = at_most.min(pieces.iter().map(|piece| piece.data.len()).sum());
+    let record = kpl::begin(&[&layout.partition_key], hash_key.as_deref(), expected);
+    let lead = record.len();
     let mut open = Open {
         room: at_most.saturating_sub(kpl::FRAME_LEN + hash_key.as_deref().map_or(0, kpl::table_entry_len)),
         keys: Vec::new(),
-        fields: Vec::with_capacity(at_most.min(pieces.iter().map(|piece| piece.data.len()).sum())),
+        record,
         readings: 0,
     };
     let mut delivered = Delivered { readings: 0, bytes: 0, up_to: first.position };
@@ -44,7 +48,12 @@ pub(super) fn pack(layout: &Layout, pieces: &[Piece], at_most: usize) -> Result<
         }
         delivered.up_to = Position { number: piece.position.number + 1, ..Position::default() };
     }
-    let data = kpl::assemble(&open.keys, hash_key.as_deref(), &open.fields);
+    let data = if open.keys == [&layout.partition_key] {
+        kpl::finish(&mut open.record);
+        open.record
+    } else {
+        kpl::assemble(&open.keys, hash_key.as_deref(), &open.record[lead..])
+    };
     Ok(Some(Packed { data, delivered }))
 }
 
@@ -53,7 +62,8 @@ struct Open<'a> {
     /// Bytes that it may still grow by.
     room: usize,
     keys: Vec<&'a str>,
-    fields: Vec<u8>,
+    /// Begins as if all readings had the lane's own key.
+    record: Vec<u8>,
     readings: u64,
 }
 
@@ -69,7 +79,7 @@ impl<'a> Open<'a> {
         };
         if run.records > 0 {
             self.index_of(key);
-            self.fields.extend_from_slice(&piece.data[..run.len]);
+            self.record.extend_from_slice(&piece.data[..run.len]);
             self.took(run.len + entry, run.records);
         }
         Ok(run)
@@ -88,7 +98,7 @@ impl<'a> Open<'a> {
                 break;
             }
             let index = self.index_of(key);
-            kpl::put_record(&mut self.fields, index, record.hash_key, record.data);
+            kpl::put_record(&mut self.record, index, record.hash_key, record.data);
             self.took(len, 1);
             run.len += record.field_len;
             run.records += 1;

@@ -16,8 +16,6 @@ use crate::{
 
 /// Most partition keys in one chunk: they travel with it, and are looked for one by one.
 const KEYS_A_CHUNK: usize = 64;
-/// A chunk begins with this much room, so that it grows few times.
-const FIRST_BYTES: usize = 8 << 10;
 
 /// One lane, as far as ingest knows it.
 #[derive(Debug)]
@@ -34,6 +32,7 @@ pub(super) struct OpenLane {
     since: Option<Instant>,
     keys: Vec<Arc<str>>,
     key_bytes: usize,
+    last_bytes: usize,
 }
 
 /// Over 1,000 KiB when encoded.
@@ -54,6 +53,7 @@ impl OpenLane {
             since: None,
             keys: Vec::new(),
             key_bytes: 0,
+            last_bytes: 0,
         }
     }
 
@@ -80,7 +80,8 @@ impl OpenLane {
         }
         let key = key.map_or(0, |key| self.index_of(key));
         if self.data.capacity() == 0 {
-            self.data.reserve(FIRST_BYTES);
+            // Chunks of a lane resemble each other, so the next one hardly has to grow.
+            self.data.reserve(self.last_bytes + self.last_bytes / 8);
         }
         put_record(&mut self.data, key, self.hash_key, scratch);
         self.seq += 1;
@@ -122,6 +123,7 @@ impl OpenLane {
         let readings = std::mem::take(&mut self.readings);
         let keys = std::mem::take(&mut self.keys);
         self.key_bytes = 0;
+        self.last_bytes = self.data.len();
         Some(Chunk {
             lane: self.id,
             readings,

@@ -63,17 +63,28 @@ pub fn table_entry_len(key: &str) -> usize {
 
 /// Joins the key tables and a run of `records` fields to one aggregate.
 pub fn assemble(partition_keys: &[&str], hash_key: Option<&str>, fields: &[u8]) -> Vec<u8> {
+    let mut out = begin(partition_keys, hash_key, fields.len());
+    out.extend_from_slice(fields);
+    finish(&mut out);
+    out
+}
+
+/// An aggregate with its key tables, and room for `expected` bytes of `records` fields, which the caller appends.
+pub fn begin(partition_keys: &[&str], hash_key: Option<&str>, expected: usize) -> Vec<u8> {
     let tables: usize = partition_keys.iter().copied().chain(hash_key).map(table_entry_len).sum();
-    let mut out = Vec::with_capacity(FRAME_LEN + tables + fields.len());
+    let mut out = Vec::with_capacity(FRAME_LEN + tables + expected);
     out.extend_from_slice(&MAGIC);
     partition_keys.iter().for_each(|key| put_text(&mut out, PARTITION_KEY_FIELD, key));
     if let Some(key) = hash_key {
         put_text(&mut out, HASH_KEY_FIELD, key);
     }
-    out.extend_from_slice(fields);
-    let digest = Md5::digest(&out[MAGIC.len()..]);
-    out.extend_from_slice(&digest);
     out
+}
+
+/// Closes an aggregate that [`begin`] has opened.
+pub fn finish(aggregate: &mut Vec<u8>) {
+    let digest = Md5::digest(&aggregate[MAGIC.len()..]);
+    aggregate.extend_from_slice(&digest);
 }
 
 fn put_text(out: &mut Vec<u8>, field: u8, text: &str) {

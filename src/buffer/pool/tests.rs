@@ -209,7 +209,7 @@ fn a_commit_keeps_the_fingerprints_of_what_is_safe_with_it_as_many_as_the_window
 
     let receipts = write(&mut pool).receipts;
 
-    let packets: Vec<u16> = receipts[0].1.iter().map(|fingerprint| fingerprint.packet).collect();
+    let packets: Vec<u16> = receipts[0].fingerprints.iter().map(|fingerprint| fingerprint.packet).collect();
     assert_eq!(packets, [3, 4, 5]);
 }
 
@@ -222,7 +222,7 @@ fn a_transaction_holds_whole_groups_and_no_more_than_there_is_room_for() {
     let some = pool.write(250, |bytes| bytes);
 
     assert_eq!(numbers(&some), [(LANE, 0), (OTHER, 0)]);
-    assert_eq!(some.receipts[0].1.len(), 1, "the second group's fingerprints are not in it");
+    assert_eq!(some.receipts[0].fingerprints.len(), 1, "the second group's fingerprints are not in it");
     assert_eq!(pool.written(now, &some), [(SOURCE, 1)]);
     assert!(pool.write(0, |bytes| bytes).is_empty());
     assert_eq!(pool.due(), None, "without room nothing is due until something is deleted");

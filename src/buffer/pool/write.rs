@@ -1,6 +1,6 @@
 //! When something has to be written, and what goes into the transaction.
 
-use super::{BTreeMap, Chunk, Delete, Duration, Earlier, Fingerprint, Instant, LaneId, Pool, Receipts, SourceId};
+use super::{BTreeMap, Chunk, Delete, Duration, Earlier, Instant, LaneId, Pool, Receipts, repeats::Receipt};
 
 /// Most bytes in one transaction: bounds the WAL, and the time that one commit takes.
 const WRITE_BYTES: u64 = 1 << 20;
@@ -31,7 +31,8 @@ pub(super) struct State {
 pub(in crate::buffer) struct Write {
     pub(in crate::buffer) rows: Vec<WriteRow>,
     pub(in crate::buffer) deletes: Vec<Delete>,
-    pub(in crate::buffer) receipts: Vec<(SourceId, Vec<Fingerprint>)>,
+    pub(in crate::buffer) receipts: Vec<Receipt>,
+    groups_below: u64,
 }
 
 #[derive(Debug)]
@@ -116,7 +117,8 @@ impl Pool {
         if !write.rows.is_empty() {
             // What is due by `hold` takes everything with it: a second commit costs more than a larger one.
             self.writing.asked = self.writing.asked.max(self.next_group);
-            write.receipts = self.fingerprints(groups_below);
+            write.receipts = self.receipts(groups_below);
+            write.groups_below = groups_below;
         }
         self.writing.busy = !write.is_empty();
         if write.is_empty() {
@@ -174,6 +176,7 @@ impl Pool {
             }
         }
         self.writing.delete_since = self.has_deletes().then_some(now);
+        self.saved(&write.receipts, write.groups_below);
         self.evict();
         self.close_groups()
     }
@@ -194,19 +197,5 @@ impl Pool {
                 self.memory -= held.chunk.bytes();
             }
         }
-    }
-
-    /// What brokers may repeat of the groups below `below`, for the sources that have something new.
-    fn fingerprints(&self, below: u64) -> Vec<(SourceId, Vec<Fingerprint>)> {
-        let mut fresh: BTreeMap<SourceId, Vec<Fingerprint>> = BTreeMap::new();
-        for mark in self.groups.iter().take_while(|group| group.number < below).flat_map(|group| &group.marks) {
-            fresh.entry(mark.source).or_default().extend(&mark.fingerprints);
-        }
-        let all = |(source, fresh): (SourceId, Vec<Fingerprint>)| {
-            let repeats = self.repeats.get(&source)?;
-            let all: Vec<_> = repeats.known.iter().copied().chain(fresh).collect();
-            Some((source, all[all.len().saturating_sub(repeats.window)..].to_vec()))
-        };
-        fresh.into_iter().filter(|(_, fresh)| !fresh.is_empty()).filter_map(all).collect()
     }
 }

@@ -38,9 +38,10 @@ const SCHEMA: &str = "
         data           BLOB NOT NULL        -- last, so that counting never touches overflow pages
     );
     CREATE TABLE receipt (
-        source       TEXT PRIMARY KEY,
-        fingerprints BLOB NOT NULL          -- of the publishes that a broker may still repeat: packet id, hash, big-endian
-    ) WITHOUT ROWID;
+        id           INTEGER PRIMARY KEY,
+        source       TEXT NOT NULL,
+        fingerprints BLOB NOT NULL          -- of publishes that the broker may still repeat: packet id, hash, big-endian
+    );
 ";
 
 impl Store {

@@ -88,6 +88,8 @@ impl Arrivals {
 
     fn take(&mut self) -> Vec<Reading> {
         self.bytes = 0;
-        mem::take(&mut self.batch)
+        // The next batch is likely to be as large, so it need not grow.
+        let next = Vec::with_capacity(self.batch.len());
+        mem::replace(&mut self.batch, next)
     }
 }

@@ -1,0 +1,128 @@
+//! What brokers may send again, and which rows of the file hold it.
+//!
+//! A broker has a window of publishes in flight, so it repeats none but the last so many. Each commit adds a row with the fingerprints
+//! that came since the commit before, and takes away the rows that a whole window has followed; writing the window anew each time would
+//! be a fifth of what a small commit writes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Fingerprint, Pool, SourceId};
+
+/// What is kept of one source's publishes.
+#[derive(Debug)]
+pub(super) struct Repeats {
+    /// Most publishes that the broker has in flight to us.
+    window: usize,
+    /// The rows that hold fingerprints, oldest first, and how many.
+    rows: VecDeque<(u64, usize)>,
+    /// Of readings that were confirmed without being written.
+    unsaved: VecDeque<Fingerprint>,
+}
+
+/// A row to be written for one source.
+#[derive(Clone, Debug)]
+pub(in crate::buffer) struct Receipt {
+    pub(in crate::buffer) source: SourceId,
+    pub(in crate::buffer) row: u64,
+    pub(in crate::buffer) fingerprints: Vec<Fingerprint>,
+    /// Rows of the source before this one are not needed any more.
+    pub(in crate::buffer) keep_from: u64,
+    /// How many of the fingerprints were waiting unsaved.
+    unsaved: usize,
+}
+
+impl Repeats {
+    pub(super) fn new(window: usize, rows: Vec<(u64, usize)>) -> Self {
+        Self { window, rows: rows.into(), unsaved: VecDeque::new() }
+    }
+
+    /// Publishes whose readings were confirmed without being written.
+    pub(super) fn confirmed(&mut self, fingerprints: Vec<Fingerprint>) {
+        self.unsaved.extend(fingerprints);
+        let surplus = self.unsaved.len().saturating_sub(self.window);
+        self.unsaved.drain(..surplus);
+    }
+
+    /// The row `row` with what came since the last one, `fresh` at the end.
+    fn receipt(&self, source: SourceId, row: u64, fresh: &[Fingerprint]) -> Receipt {
+        let all: Vec<Fingerprint> = self.unsaved.iter().chain(fresh).copied().collect();
+        let fingerprints = all[all.len().saturating_sub(self.window)..].to_vec();
+        let mut newer = fingerprints.len();
+        let mut needed = self.rows.iter().rev().take_while(|(_, count)| {
+            let needed = newer < self.window;
+            newer += count;
+            needed
+        });
+        let keep_from = needed.by_ref().last().map_or(row, |(first, _)| *first);
+        Receipt { source, row, fingerprints, keep_from, unsaved: self.unsaved.len() }
+    }
+
+    fn saved(&mut self, receipt: &Receipt) {
+        self.unsaved.drain(..receipt.unsaved.min(self.unsaved.len()));
+        self.rows.push_back((receipt.row, receipt.fingerprints.len()));
+        while self.rows.pop_front_if(|(row, _)| *row < receipt.keep_from).is_some() {}
+    }
+}
+
+impl Pool {
+    /// The rows to write with all groups below `below`, for the sources that have something new.
+    pub(super) fn receipts(&mut self, below: u64) -> Vec<Receipt> {
+        let mut fresh: BTreeMap<SourceId, Vec<Fingerprint>> = BTreeMap::new();
+        for mark in self.groups.iter().take_while(|group| group.number < below).flat_map(|group| &group.marks) {
+            fresh.entry(mark.source).or_default().extend(&mark.fingerprints);
+        }
+        let mut receipts = Vec::new();
+        for (source, repeats) in &self.repeats {
+            let fresh = fresh.get(source).map_or(&[][..], Vec::as_slice);
+            if !fresh.is_empty() || !repeats.unsaved.is_empty() {
+                receipts.push(repeats.receipt(*source, self.next_receipt, fresh));
+                self.next_receipt += 1;
+            }
+        }
+        receipts
+    }
+
+    /// `receipts` are on the disk, with all groups below `below`.
+    pub(super) fn saved(&mut self, receipts: &[Receipt], below: u64) {
+        for group in self.groups.iter_mut().take_while(|group| group.number < below) {
+            group.marks.iter_mut().for_each(|mark| mark.fingerprints.clear());
+        }
+        for receipt in receipts {
+            if let Some(repeats) = self.repeats.get_mut(&receipt.source) {
+                repeats.saved(receipt);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publishes(packets: impl IntoIterator<Item = u16>) -> Vec<Fingerprint> {
+        packets.into_iter().map(|packet| Fingerprint { packet, hash: 0 }).collect()
+    }
+
+    #[test]
+    fn the_rows_that_are_kept_hold_a_window_and_no_row_more() {
+        let mut repeats = Repeats::new(4, vec![(1, 4)]);
+        let mut kept = Vec::new();
+        for row in 2..8 {
+            let receipt = repeats.receipt(SourceId(0), row, &publishes([1, 2]));
+            repeats.saved(&receipt);
+            kept.push(repeats.rows.iter().map(|(row, _)| *row).collect::<Vec<_>>());
+        }
+        assert_eq!(kept, [vec![1, 2], vec![2, 3], vec![3, 4], vec![4, 5], vec![5, 6], vec![6, 7]]);
+    }
+
+    #[test]
+    fn what_was_confirmed_without_being_written_goes_with_the_next_row_once() {
+        let mut repeats = Repeats::new(3, Vec::new());
+        repeats.confirmed(publishes([1, 2, 3, 4]));
+        let first = repeats.receipt(SourceId(0), 0, &publishes([5]));
+        assert_eq!(first.fingerprints, publishes([3, 4, 5]));
+        repeats.confirmed(publishes([6]));
+        repeats.saved(&Receipt { unsaved: 2, ..first });
+        assert_eq!(repeats.receipt(SourceId(0), 1, &[]).fingerprints, publishes([6]));
+    }
+}
