@@ -230,7 +230,7 @@ impl Gathering {
         let mark = |source: &mut SourceState| {
             (source.sealed < source.received).then(|| {
                 source.sealed = source.received;
-                Mark { source: source.settings.id, up_to: source.received, fingerprints: std::mem::take(&mut source.fingerprints) }
+                Mark { source: source.settings.id, up_to: source.received, fingerprints: take_sized(&mut source.fingerprints) }
             })
         };
         Some(Group { chunks, marks: self.sources.iter_mut().filter_map(mark).collect(), since })
@@ -240,6 +240,12 @@ impl Gathering {
     pub(super) fn received(&self, index: usize) -> Ordinal {
         self.sources[index].received
     }
+}
+
+/// Takes a list, and leaves an empty one with as much room: the next is likely to be as long.
+fn take_sized<T>(list: &mut Vec<T>) -> Vec<T> {
+    let next = Vec::with_capacity(list.len());
+    std::mem::replace(list, next)
 }
 
 /// The lane of a topic: the same in every version, since an order must survive an upgrade.
