@@ -26,6 +26,7 @@
 //! the system that block.
 
 pub mod agent;
+pub mod allocator;
 pub mod backoff;
 pub mod buffer;
 pub mod cli;

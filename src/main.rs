@@ -3,9 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use headwater::cli::{self, Cli};
+use headwater::{
+    allocator,
+    cli::{self, Cli},
+};
 
 fn main() -> ExitCode {
+    allocator::give_back_early();
     let cli = Cli::parse();
     // A variable that is no text is none of ours.
     let env: Vec<_> =

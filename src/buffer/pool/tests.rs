@@ -154,12 +154,12 @@ fn what_was_delivered_of_a_chunk_is_not_sent_again() {
 }
 
 #[test]
-fn written_chunks_leave_memory_when_they_take_more_than_half_of_it() {
+fn written_chunks_leave_memory_when_they_take_more_than_a_quarter_of_it() {
     let (mut pool, now) = (pool(), Instant::now());
-    (1..=3).for_each(|n| drop(pool.append(group(now, n, vec![chunk(LANE, 3_000)]))));
+    (1..=3).for_each(|n| drop(pool.append(group(now, n, vec![chunk(LANE, 2_000)]))));
     commit(&mut pool, now);
 
-    assert_eq!(pool.memory(), 3_000);
+    assert_eq!(pool.memory(), 2_000);
     assert!(matches!(pool.oldest(LANE, PLENTY), Oldest::OnDisk(Position { number: 0, .. }, _)));
 }
 

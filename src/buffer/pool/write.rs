@@ -188,10 +188,10 @@ impl Pool {
         self.writing.dropped.extend(write.deletes.into_iter().filter(|delete| delete.hole.readings > 0));
     }
 
-    /// Written chunks leave memory, oldest first, when they take more than half of it; the drain reads them back.
+    /// Written chunks leave memory, oldest first, when they take more than a quarter of it; the drain reads them back.
     fn evict(&mut self) {
         for state in self.lanes.values_mut() {
-            while self.memory > self.policy.memory / 2
+            while self.memory > self.policy.memory / 4
                 && let Some(held) = state.memory.pop_front_if(|held| held.written)
             {
                 self.memory -= held.chunk.bytes();
