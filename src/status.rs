@@ -279,7 +279,7 @@ pub fn what_and_remedy(error: &(dyn std::error::Error + 'static)) -> (String, St
     let causes = error.source().map(|cause| format!(": {}", with_causes(cause))).unwrap_or_default();
     // The AWS SDK lists on several lines where it has looked for credentials.
     let causes: Vec<_> = causes.lines().map(str::trim).collect();
-    (format!("{what}{}", causes.join(" ")), remedy.to_owned())
+    (format!("{what}{}", causes.join(", ").replace(":, ", ": ")), remedy.to_owned())
 }
 
 impl Status {
