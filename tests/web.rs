@@ -265,7 +265,7 @@ async fn the_page_is_the_status_in_plain_text_and_only_get_is_answered() {
 
     assert!(page.headers.contains("content-type: text/plain"), "{}", page.headers);
     for part in
-        ["gw-0042: buffering", "16 received = 4 delivered + 4 buffered + 2 (overflow 2) dropped", "to do: check that port 443"]
+        ["gw-0042: buffering", "16 received = 4 delivered + 4 buffered + 2 dropped (overflow 2)", "to do: check that port 443"]
     {
         assert!(page.body.contains(part), "{part} is not in\n{}", page.body);
     }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock,
     reading::{Fingerprint, SourceId},
-    status::{BEAT, Reason, Status, with_causes},
+    status::{BEAT, Reason, Status, what_and_remedy},
 };
 
 /// What is freed at least when something has to give way, so that a trickle into a full buffer does not pay for it each time.
@@ -249,7 +249,7 @@ impl Writer {
             _ => return,
         };
         self.full_at = Some(now);
-        let remedy = "get the uplink back, or raise max_size";
+        let remedy = "get the uplink back, or raise max_size of [buffer] and, if it has one, of the stream";
         if !self.shared.status.problem(OVERFLOW, clock::now(), what.into(), remedy) {
             return;
         }
@@ -320,9 +320,9 @@ impl Writer {
     }
 
     fn complain(&self, error: &BufferError) {
-        let what = with_causes(error);
-        let remedy = "readings stay in memory and are written when the disk works again; meanwhile sources wait";
-        if self.shared.status.problem(PART, clock::now(), what.clone(), remedy) {
+        let (what, remedy) = what_and_remedy(error);
+        let remedy = format!("{remedy}; readings stay in memory and are written when that works again, meanwhile sources wait");
+        if self.shared.status.problem(PART, clock::now(), what.clone(), &remedy) {
             warn!("{what}; {remedy}");
         }
     }

@@ -145,7 +145,7 @@ where
     let cloud = cloud.map_err(DemoError::Endpoint)?;
     cloud.create_stream(STREAM, 2);
     let broker = Broker::start(0).await?;
-    let scale = Scale::plug_in(PLANT.seed).map_err(DemoError::Serial)?;
+    let mut scale = Scale::plug_in(PLANT.seed).map_err(DemoError::Serial)?;
 
     let (status, stop) = (Status::default(), CancellationToken::new());
     let secret = folder.path().join("secret");
@@ -159,7 +159,7 @@ where
             ended.map_err(|source| DemoError::Agent(source.into()))?;
             return Err(DemoError::AgentEnded);
         }
-        verdict = stage.play(scale) => verdict,
+        verdict = stage.play(&mut scale) => verdict,
         () = interrupted() => Ok(Verdict::Stopped),
     };
     stage.cloud.back();
@@ -252,7 +252,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn play(&self, mut scale: Scale) -> Result<Verdict, DemoError> {
+    async fn play(&self, scale: &mut Scale) -> Result<Verdict, DemoError> {
         self.until_connected().await?;
         let curtain = CancellationToken::new();
         let sensors = sensors::run(PLANT, self.broker.address(), curtain.clone());

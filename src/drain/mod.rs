@@ -31,7 +31,7 @@ use crate::{
     buffer::{Buffer, Delivered, Lane, LaneId, Layout},
     clock,
     kinesis::{Answer, Class, Client, PutError, Record, limits},
-    status::{BEAT, LaneState, Status, with_causes},
+    status::{BEAT, LaneState, Status, what_and_remedy, with_causes},
 };
 
 /// Most bytes in one request, unless one reading alone has more: half of what the service takes.
@@ -270,14 +270,13 @@ impl Drain {
                 }
             }
             class => {
-                let alone = match sent {
-                    [sent] => format!(" (lane {})", stream.lanes[sent.index].lane.layout.number),
-                    _ => String::new(),
-                };
-                let what = format!("{}{alone}", with_causes(error));
-                let remedy = "everything waits in the buffer; it is tried again every minute";
+                let (mut what, remedy) = what_and_remedy(error);
+                if let ([sent], 2..) = (sent, stream.lanes.len()) {
+                    what = format!("lane {}: {what}", stream.lanes[sent.index].lane.layout.number);
+                }
+                let remedy = format!("{remedy}; everything waits in the buffer and is tried again every minute");
                 if stream.failed(now, class, &lanes, random)
-                    && self.status.problem(&part_of(&stream.name), clock::now(), what.clone(), remedy)
+                    && self.status.problem(&part_of(&stream.name), clock::now(), what.clone(), &remedy)
                 {
                     warn!(stream = stream.name, "{what}; {remedy}");
                 }
@@ -302,7 +301,10 @@ impl Drain {
             destination.down = None;
             destination.stride.answered(bytes, took);
         }
-        let error = result.as_ref().err().filter(|_| away).map(|error| with_causes(error));
+        let error = result.as_ref().err().filter(|_| away).map(|error| {
+            let (what, remedy) = what_and_remedy(error);
+            format!("{what}; {remedy}")
+        });
         let address = destination.client.address();
         let mut changed = false;
         self.status.link(&destination.name, |link| {

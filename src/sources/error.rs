@@ -4,7 +4,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use crate::ingest::intake::IntakeClosed;
+use crate::{ingest::intake::IntakeClosed, status::what_and_remedy};
 
 /// A cause whose type is the business of one source alone.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -161,15 +161,7 @@ pub enum SourceError {
 impl SourceError {
     /// What is wrong, with its causes; and what to do about it.
     pub fn what_and_remedy(&self) -> (String, String) {
-        let text = self.to_string();
-        let (what, remedy) = text.split_once("; ").unwrap_or((&text, "see the log"));
-        let mut what = what.to_owned();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            what = format!("{what}: {error}");
-            cause = error.source();
-        }
-        (what, remedy.to_owned())
+        what_and_remedy(self)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use crate::status::what_and_remedy;
+
 /// What is in the way of listening.
 #[derive(Debug, thiserror::Error)]
 pub enum WebError {
@@ -46,9 +48,6 @@ pub enum WebError {
 impl WebError {
     /// What is wrong, with its cause; and what to do about it.
     pub fn what_and_remedy(&self) -> (String, String) {
-        let text = self.to_string();
-        let (what, remedy) = text.split_once("; ").unwrap_or((&text, "see the log"));
-        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
-        (format!("{what}{cause}"), remedy.to_owned())
+        what_and_remedy(self)
     }
 }

@@ -45,7 +45,11 @@ pub fn render(report: &Report) -> String {
 
 fn link(link: &LinkReport, now: Timestamp) -> String {
     let LinkReport { up, since, endpoint, address, error } = link;
-    let mut text = format!("{} for {}", if *up { "up" } else { "down" }, age(*since, now));
+    let mut text = match (up, error) {
+        (true, _) => format!("up for {}", age(*since, now)),
+        (false, Some(_)) => format!("down for {}", age(*since, now)),
+        (false, None) => "not used yet, nothing was sent".to_owned(),
+    };
     if !endpoint.is_empty() {
         text += &format!(", {endpoint}");
     }
@@ -61,17 +65,17 @@ fn link(link: &LinkReport, now: Timestamp) -> String {
 fn ledger(ledger: &Ledger) -> String {
     let Ledger { received, delivered, buffered, dropped, rejected, duplicated } = ledger;
     let [received, delivered, buffered, duplicated] = [received, delivered, buffered, duplicated].map(|n| count(*n));
-    let (dropped, rejected) = (reasons(dropped), reasons(rejected));
+    let (dropped, rejected) = (reasons("dropped", dropped), reasons("rejected", rejected));
     format!(
-        "{received} received = {delivered} delivered + {buffered} buffered + {dropped} dropped + {rejected} rejected; \
+        "{received} received = {delivered} delivered + {buffered} buffered + {dropped} + {rejected}; \
          {duplicated} sent twice"
     )
 }
 
-fn reasons(reasons: &Reasons) -> String {
+fn reasons(fate: &str, reasons: &Reasons) -> String {
     let each: Vec<_> = reasons.iter().map(|(why, n)| format!("{} {}", why.name(), count(n))).collect();
     let total = count(reasons.total());
-    if each.is_empty() { total } else { format!("{total} ({})", each.join(", ")) }
+    if each.is_empty() { format!("{total} {fate}") } else { format!("{total} {fate} ({})", each.join(", ")) }
 }
 
 fn backlog(backlog: &BacklogReport, now: Timestamp) -> String {
