@@ -225,6 +225,8 @@ pub struct BufferState {
     pub disk_free: u64,
     /// Bytes written to the buffer's files since the start.
     pub disk_written: u64,
+    /// It is full and may not drop: what arrives stays with its source.
+    pub blocked: bool,
     /// Bytes of readings in memory.
     pub memory: u64,
     /// Time that commits took.

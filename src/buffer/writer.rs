@@ -89,6 +89,7 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         squeezed: false,
     };
     writer.report();
+    writer.shared.settle(writer.shared.lock(), &Vec::new());
     let (ended, closed) = oneshot::channel();
     thread::Builder::new()
         .name("buffer".into())
@@ -160,6 +161,7 @@ impl Writer {
         let dropped = self.make_room(&mut inner);
         let (used, budget) = self.store.pages();
         let write = inner.pool.write(budget.saturating_sub(used), Store::pages_for);
+        self.shared.status.lock().buffer.blocked = inner.pool.is_full();
         self.tell_of_overflow(Instant::now(), dropped, inner.pool.is_full());
         if write.is_empty() {
             return false;

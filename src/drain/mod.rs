@@ -301,6 +301,8 @@ impl Drain {
             destination.down = None;
             destination.stride.answered(bytes, took);
         }
+        // Without credentials nothing may have been sent, and the link is as it was.
+        let tells = !matches!(result, Err(PutError::Credentials { .. }));
         let error = result.as_ref().err().filter(|_| away).map(|error| {
             let (what, remedy) = what_and_remedy(error);
             format!("{what}; {remedy}")
@@ -308,9 +310,12 @@ impl Drain {
         let address = destination.client.address();
         let mut changed = false;
         self.status.link(&destination.name, |link| {
-            changed = link.up == away || link.put.count == 0;
+            changed = tells && (link.up == away || link.put.count == 0);
             if changed {
                 link.since = clock::now();
+            }
+            if !tells {
+                return;
             }
             link.up = !away;
             link.address = address;

@@ -54,7 +54,7 @@ pub struct Report {
 pub enum Activity {
     /// Readings go out as they come.
     Sending,
-    /// A destination is away, and readings wait for it.
+    /// A destination is away or refuses a stream, and readings wait for it.
     Buffering,
     /// There is no room: a source waits.
     Holding,
@@ -65,11 +65,13 @@ pub enum Activity {
 impl Activity {
     /// Of an agent in `state`.
     pub fn of(state: &State) -> Self {
+        let waits = || state.streams.values().any(|stream| stream.ledger.buffered > 0);
+        let refused = || state.problems.keys().any(|part| part.starts_with("stream "));
         if state.stopping {
             Self::Stopping
-        } else if state.holding || state.sources.values().any(|source| source.state == "waiting") {
+        } else if state.holding || state.buffer.blocked || state.sources.values().any(|source| source.state == "waiting") {
             Self::Holding
-        } else if state.links.values().any(|link| !link.up) && state.streams.values().any(|stream| stream.ledger.buffered > 0) {
+        } else if (state.links.values().any(|link| !link.up) || refused()) && waits() {
             Self::Buffering
         } else {
             Self::Sending
