@@ -303,10 +303,16 @@ impl Drain {
         }
         // Without credentials nothing may have been sent, and the link is as it was.
         let tells = !matches!(result, Err(PutError::Credentials { .. }));
+        let part = format!("link {}", destination.name);
         let error = result.as_ref().err().filter(|_| away).map(|error| {
             let (what, remedy) = what_and_remedy(error);
-            format!("{what}; {remedy}")
+            let text = format!("{what}; {remedy}");
+            self.status.problem(&part, clock::now(), what, &remedy);
+            text
         });
+        if !away && tells {
+            self.status.solved(&part);
+        }
         let address = destination.client.address();
         let mut changed = false;
         self.status.link(&destination.name, |link| {

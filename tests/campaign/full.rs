@@ -3,6 +3,7 @@
 use headwater::demo::kinesis::{Endpoint, Options};
 use serde_json::Value;
 
+use super::is_subscribed;
 use crate::support::{
     eventually,
     mosquitto::Mosquitto,
@@ -15,11 +16,12 @@ const FLOOD: u64 = 15_000;
 
 #[tokio::test]
 async fn a_lane_that_has_nothing_left_to_drop_does_not_keep_others_from_dropping() {
-    let broker = Mosquitto::new().max_inflight(1000).max_queued(0).start().await;
+    let broker = Mosquitto::new().setting("log_type", "subscribe").max_inflight(1000).max_queued(0).start().await;
     let cloud = Endpoint::start(Options::default()).await.unwrap();
     cloud.black_hole();
     let mut agent = Headwater::configured(&config(broker.port(), &cloud));
     agent.start_until("connected to the broker").await;
+    is_subscribed(&broker).await;
     let mut sensor = Publisher::to(&broker, "sensor");
     let kilobyte = || vec![b'x'; 1000];
 

@@ -8,3 +8,14 @@ mod support;
 
 mod full;
 mod stopping;
+
+use support::{eventually, mosquitto::Mosquitto};
+
+/// Waits until the broker has the agent's subscription: what is published before goes nowhere.
+async fn is_subscribed(broker: &Mosquitto) {
+    eventually("the broker logs the subscription", async || {
+        let log = broker.log();
+        if log.contains("headwater-gw-1-broker 1 ") { Ok(()) } else { Err(log) }
+    })
+    .await;
+}

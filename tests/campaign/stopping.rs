@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use headwater::demo::kinesis::{Endpoint, Options};
 
+use super::is_subscribed;
 use crate::support::{eventually, free_port, mosquitto::Mosquitto, process::Headwater, publisher::Publisher};
 
 /// Larger than the smallest buffer, memory included.
@@ -23,11 +24,12 @@ async fn an_agent_whose_broker_is_away_stops_without_an_error_at_every_time() {
 
 #[tokio::test]
 async fn an_agent_with_a_full_buffer_stops_without_an_error() {
-    let broker = Mosquitto::new().max_queued(0).start().await;
+    let broker = Mosquitto::new().setting("log_type", "subscribe").max_queued(0).start().await;
     let cloud = Endpoint::start(Options::default()).await.unwrap();
     cloud.away();
     let mut agent = Headwater::configured(&config(broker.port(), &cloud));
     agent.start_until("connected to the broker").await;
+    is_subscribed(&broker).await;
     let large = || vec![b'x'; 400 << 10];
     Publisher::to(&broker, "camera").publish_all(1, (0..MORE_THAN_FITS).map(|_| ("plant/camera", large()))).await;
     // The limit of the database leaves its WAL some of the 8 MiB, so it is full well before.
@@ -42,11 +44,12 @@ async fn an_agent_with_a_full_buffer_stops_without_an_error() {
 
 #[tokio::test]
 async fn an_agent_whose_last_request_is_never_answered_stops_without_an_error() {
-    let broker = Mosquitto::new().start().await;
+    let broker = Mosquitto::new().setting("log_type", "subscribe").start().await;
     let cloud = Endpoint::start(Options::default()).await.unwrap();
     cloud.black_hole();
     let mut agent = Headwater::configured(&config(broker.port(), &cloud));
     agent.start_until("connected to the broker").await;
+    is_subscribed(&broker).await;
     Publisher::to(&broker, "sensor").publish("plant/temp", "21.5", 1).await;
 
     agent.stops().await;
