@@ -8,6 +8,7 @@
 //! known at the start without counting.
 
 mod open;
+mod vfs;
 
 use std::{fs, path::PathBuf};
 
@@ -37,8 +38,6 @@ pub(super) struct Store {
     path: PathBuf,
     page_budget: u64,
     checkpoint_frames: u64,
-    wal_frames: u64,
-    written: u64,
     pages_used: u64,
 }
 
@@ -324,18 +323,14 @@ impl Store {
         rustix::fs::statvfs(&self.path).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize))
     }
 
-    /// Bytes written to the files since the start. A page that a checkpoint copies counts each time it stands in the WAL, so this is
-    /// an upper bound.
+    /// Bytes written to the files since the start.
     pub(super) fn written(&self) -> u64 {
-        self.written
+        vfs::written(&self.connection)
     }
 
     /// Learns after a commit how many pages are used and how far the WAL has grown; empties the WAL into the file when it is due.
     fn measure(&mut self) -> rusqlite::Result<()> {
         let frames: u64 = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], wal_frames)?;
-        // A WAL that starts over begins with a frame count below the one before.
-        self.written += if frames >= self.wal_frames { frames - self.wal_frames } else { frames } * WAL_FRAME_BYTES;
-        self.wal_frames = frames;
         let pages: u64 = self.connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
         let free: u64 = self.connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
         self.pages_used = pages - free;
@@ -343,10 +338,7 @@ impl Store {
     }
 
     fn checkpoint(&mut self) -> rusqlite::Result<()> {
-        let copied: u64 = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2))?;
-        self.written += copied * PAGE_BYTES;
-        self.wal_frames = 0;
-        Ok(())
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
     fn head(&self, lane: LaneId, order: &str) -> rusqlite::Result<Option<Head>> {
@@ -370,6 +362,7 @@ impl Store {
     }
 
     fn unwritable(&self, source: rusqlite::Error) -> BufferError {
+        vfs::give_up(&self.connection);
         // The same code stands for a full file system, where dropping what we have would not help.
         if source.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.pages_used >= self.page_budget - self.page_budget / 8 {
             return BufferError::Full { path: self.path.clone() };

@@ -2,9 +2,9 @@
 
 use std::{fs, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::ErrorCode;
 
-use super::{PAGE_BYTES, Store, WAL_FRAME_BYTES};
+use super::{PAGE_BYTES, Store, WAL_FRAME_BYTES, vfs};
 use crate::buffer::BufferError;
 
 /// "HWBF": a file of ours, whatever its name.
@@ -62,7 +62,7 @@ impl Store {
             Some(ErrorCode::NotADatabase) => BufferError::Foreign { path: path.into(), what: "not an SQLite database".into() },
             _ => BufferError::Open { path: path.into(), source: source.into() },
         };
-        let connection = Connection::open(path).map_err(failed)?;
+        let connection = vfs::open(path).map_err(failed)?;
         // Whoever has it open keeps it for years.
         connection.busy_timeout(Duration::ZERO).map_err(failed)?;
         // Exclusive, and before the WAL: no shared memory file, and no foreign reader that holds a snapshot and lets the WAL grow.
@@ -106,8 +106,6 @@ impl Store {
             path: path.into(),
             page_budget: limits.pages,
             checkpoint_frames: limits.checkpoint_frames,
-            wal_frames: 0,
-            written: 0,
             pages_used: 0,
         };
         store.measure().map_err(failed)?;
