@@ -66,8 +66,10 @@ pub async fn main(cli: Cli, env: &[(String, String)]) -> ExitCode {
         Command::Tail(args) => read_back(&args, env).await,
     };
     let code = done.unwrap_or_else(|failed| {
+        // A mistake in the configuration is a line that begins with its place, as compilers write it.
+        let prefix = if failed.1 == check::WRONG_CONFIGURATION { "" } else { "headwater: " };
         // Where even stderr is gone, the exit code still tells.
-        let _ = writeln!(wrong, "headwater: {}", with_causes(&*failed.0));
+        let _ = writeln!(wrong, "{prefix}{}", with_causes(&*failed.0));
         ExitCode::from(failed.1)
     });
     let _ = out.flush();

@@ -11,7 +11,7 @@ mod values;
 pub(super) use files::check_files;
 pub use values::{is_name, is_topic_filter, without_userinfo};
 
-use super::{BufferConfig, Config, HttpConfig, layers::Path};
+use super::{BufferConfig, Config, HttpConfig, SourceConfig, layers::Path};
 use crate::units::ByteCount;
 
 /// Smallest buffer: below it SQLite's own pages and journal would take most of the room.
@@ -63,6 +63,10 @@ impl Problem {
 pub fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Problems(Vec::new());
     device(config, &mut problems);
+    if !config.sources.values().any(SourceConfig::enabled) {
+        let text = "has none that is enabled, so nothing is collected; write for example [sources.broker]";
+        problems.warn(&["sources"], text).rests_on(&["sources"]);
+    }
     sources::check(config, &mut problems);
     streams::check(config, &mut problems);
     buffer(&config.buffer, &mut problems);

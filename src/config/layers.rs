@@ -36,6 +36,9 @@ pub(super) struct Layer {
     pub guessed: BTreeSet<Place>,
 }
 
+/// Beyond so many lines that are no TOML, the rest is a number: the file is probably not a configuration at all.
+const MOST_SYNTAX_MISTAKES: usize = 20;
+
 impl Source for Layer {
     fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
         Box::new(self.clone())
@@ -71,6 +74,12 @@ impl Layer {
             if unended_list {
                 break;
             }
+        }
+        let more = reader.layer.mistakes.len().saturating_sub(MOST_SYNTAX_MISTAKES);
+        if more > 1 {
+            reader.layer.mistakes.truncate(MOST_SYNTAX_MISTAKES + 1);
+            reader.layer.mistakes[MOST_SYNTAX_MISTAKES].text =
+                format!("this and {} more lines are no TOML; give a configuration file", more - 1);
         }
         let mut values = reader.table(&mut Vec::new(), root.get_ref());
         // At the root, and only there, the `config` crate takes a key for an expression: "a.b" would become the table a.

@@ -36,6 +36,8 @@ devices/gw-3.toml:2: device.id is "gw-1", as in devices/gw-1.toml; write a name 
 fleet.toml:2: buffer.hold: "1" is not a duration; write for example "250ms", "10s", "5min", "12h" or "30d"
 groups/lte.toml:2: unknown key buffer.size; known here are hold, memory, max_size, when_full
 groups/unused.toml:1: this list is not complete; write [ before it, a comma between two values, and ] after it
+devices/gw-1.toml:1: warning: sources has none that is enabled, so nothing is collected; write for example [sources.broker]
+devices/gw-3.toml:1: warning: sources has none that is enabled, so nothing is collected; write for example [sources.broker]
 groups/unused.toml: warning: no device is in this group; name it in a device's groups or remove it
 "#
     );

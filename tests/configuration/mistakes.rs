@@ -282,3 +282,32 @@ fn a_value_of_any_wrong_shape_is_told_what_belongs_there() {
         assert!(said.iter().any(|line| line == expected), "{text}: {said:?}");
     }
 }
+
+#[test]
+fn a_linger_as_long_as_hold_is_a_warning_because_it_wears_the_card() {
+    let text = format!(
+        "[sources.a]\nkind = \"mqtt\"\ntopics = [\"a\"]\n\
+         [streams.s]\nlinger = \"1s\"\nstream = \"s\"\ndestination = \"cloud\"\nfrom = [\"a\"]\n{CLOUD}"
+    );
+    let loaded = config::parse(&text, "gw").unwrap();
+
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let expected = "configuration:5: streams.s.linger is \"1s\", and what waits longer than buffer.hold, \"1s\", is written to the card even while the link is good; write less, or raise buffer.hold";
+    assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn a_configuration_that_collects_nothing_is_right_with_a_warning() {
+    let loaded = config::parse("", "gw").unwrap();
+
+    let warnings: Vec<_> = loaded.warnings.iter().map(|warning| &warning.text[..]).collect();
+    assert_eq!(warnings, ["sources has none that is enabled, so nothing is collected; write for example [sources.broker]"]);
+}
+
+#[test]
+fn a_file_that_is_no_configuration_at_all_is_said_to_be_so_in_a_few_lines() {
+    let said = mistakes(&"0\n".repeat(200));
+
+    assert_eq!(said.len(), 21, "{said:#?}");
+    assert_eq!(said[20], "21: this and 179 more lines are no TOML; give a configuration file");
+}

@@ -4,9 +4,12 @@ use super::{
     LEAST_MEMORY, Problems,
     values::{is_stream_name, is_topic_filter, read_url, unknown_placeholders},
 };
-use crate::config::{
-    Config, DestinationConfig, KinesisConfig, StreamConfig,
-    mistake::{nearest, one_of},
+use crate::{
+    config::{
+        Config, DestinationConfig, KinesisConfig, StreamConfig,
+        mistake::{nearest, one_of},
+    },
+    units::format_duration,
 };
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -92,6 +95,16 @@ fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut P
             let text = format!("has {unknown:?}, which is not filled in; write {} or none", known.join(" or "));
             problems.wrong(&at("partition_key"), text);
         }
+    }
+    let hold = config.buffer.hold;
+    if stream.enabled && !hold.is_zero() && stream.linger >= hold {
+        let text = format!(
+            "is {:?}, and what waits longer than buffer.hold, {:?}, is written to the card even while the link is good; \
+             write less, or raise buffer.hold",
+            format_duration(stream.linger),
+            format_duration(hold)
+        );
+        problems.warn(&at("linger"), text).rests_on(&["buffer", "hold"]);
     }
     if let Some(max_size) = stream.max_size {
         if max_size < LEAST_MEMORY {
