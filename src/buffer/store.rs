@@ -7,6 +7,7 @@
 //! SQLite does not notice a flipped bit in a blob, and how many readings and bytes its lane had before it, so that what waits is
 //! known at the start without counting.
 
+mod migrate;
 mod open;
 mod vfs;
 

@@ -1,48 +1,15 @@
-//! The file as it is made and opened: its identity, its schema, its settings, and how its bound is shared out.
+//! The file as it is made and opened: its identity, its settings, and how its bound is shared out.
 
 use std::{fs, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use rusqlite::ErrorCode;
 
-use super::{PAGE_BYTES, Store, WAL_FRAME_BYTES, vfs};
+use super::{
+    PAGE_BYTES, Store, WAL_FRAME_BYTES,
+    migrate::{APPLICATION_ID, SCHEMA_VERSION, migrate},
+    vfs,
+};
 use crate::buffer::BufferError;
-
-/// "HWBF": a file of ours, whatever its name.
-const APPLICATION_ID: i64 = 0x4857_4246;
-/// Version of the schema below.
-const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = "
-    CREATE TABLE lane (
-        id            INTEGER PRIMARY KEY,
-        stream        TEXT NOT NULL,
-        number        INTEGER NOT NULL,
-        of            INTEGER NOT NULL,
-        partition_key TEXT NOT NULL,
-        hash_key      TEXT,
-        template      TEXT,                 -- of the readings' own partition keys
-        next          INTEGER NOT NULL,     -- no chunk of this number or above was deleted or delivered
-        run           INTEGER,              -- the last reading that is known to have had a name in this lane
-        seq           INTEGER,
-        named         INTEGER               -- and when, in ms
-    );
-    CREATE TABLE chunk (
-        id             INTEGER PRIMARY KEY,
-        readings       INTEGER NOT NULL,
-        earlier        INTEGER NOT NULL,    -- readings of the lane before this chunk
-        earlier_bytes  INTEGER NOT NULL,
-        ts             INTEGER NOT NULL,    -- arrival of the first; for people, never for order
-        run            INTEGER NOT NULL,
-        seq            INTEGER NOT NULL,    -- of the first
-        crc            INTEGER NOT NULL,    -- CRC32C of keys and data
-        keys           TEXT,                -- partition keys, where they are not the lane's own; NUL between them
-        data           BLOB NOT NULL        -- last, so that counting never touches overflow pages
-    );
-    CREATE TABLE receipt (
-        id           INTEGER PRIMARY KEY,
-        source       TEXT NOT NULL,
-        fingerprints BLOB NOT NULL          -- of publishes that the broker may still repeat: packet id, hash, big-endian
-    );
-";
 
 impl Store {
     /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together.
@@ -62,7 +29,7 @@ impl Store {
             Some(ErrorCode::NotADatabase) => BufferError::Foreign { path: path.into(), what: "not an SQLite database".into() },
             _ => BufferError::Open { path: path.into(), source: source.into() },
         };
-        let connection = vfs::open(path).map_err(failed)?;
+        let mut connection = vfs::open(path).map_err(failed)?;
         // Whoever has it open keeps it for years.
         connection.busy_timeout(Duration::ZERO).map_err(failed)?;
         // Exclusive, and before the WAL: no shared memory file, and no foreign reader that holds a snapshot and lets the WAL grow.
@@ -70,7 +37,7 @@ impl Store {
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         let owner: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
-        if tables > 0 && (owner, version) != (APPLICATION_ID, SCHEMA_VERSION) {
+        if tables > 0 && (owner != APPLICATION_ID || !(1..=SCHEMA_VERSION).contains(&version)) {
             let what =
                 if owner == APPLICATION_ID { format!("schema version {version}") } else { "another program's database".into() };
             return Err(BufferError::Foreign { path: path.into(), what });
@@ -96,10 +63,7 @@ impl Store {
         for (name, value) in settings {
             connection.pragma_update(None, name, value).map_err(failed)?;
         }
-        if tables == 0 {
-            let identity = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};");
-            connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} {identity} COMMIT")).map_err(failed)?;
-        }
+        migrate(&mut connection, if tables == 0 { 0 } else { version }).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(16);
         let mut store = Self {
             connection,
