@@ -187,6 +187,8 @@ pub struct SourceState {
     pub repeated: u64,
     /// Frames or packets that were no reading.
     pub invalid: u64,
+    /// Readings whose payload was not what the source's `payload` says; they travel as bytes, with the reason.
+    pub unreadable: u64,
     /// When the last reading arrived.
     pub last_ts: Option<Timestamp>,
     /// Why it is not connected.

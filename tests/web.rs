@@ -175,7 +175,8 @@ async fn the_status_has_the_names_and_shapes_that_other_programs_rely_on() {
     assert_eq!(keys(&shown["ledger"]), LEDGER);
     assert_eq!(keys(&shown["backlog"]), BACKLOG);
     assert_eq!(keys(&shown["disk"]), ["free", "max", "used", "written"]);
-    assert_eq!(keys(&shown["sources"]["broker"]), ["error", "invalid", "last_ts", "received", "repeated", "state"]);
+    let source = ["error", "invalid", "last_ts", "received", "repeated", "state", "unreadable"];
+    assert_eq!(keys(&shown["sources"]["broker"]), source);
     assert_eq!(keys(&shown["streams"]), ["readings"]);
     assert_eq!(keys(&shown["streams"]["readings"]), ["backlog", "lanes", "ledger"]);
     assert_eq!(keys(&shown["streams"]["readings"]["ledger"]), LEDGER);

@@ -12,6 +12,7 @@ use std::{
 use md5::{Digest, Md5};
 
 use super::{
+    complaints::Complaints,
     lane::{OpenLane, TooLarge},
     route::Routes,
 };
@@ -30,6 +31,10 @@ const CHUNK_BYTES: usize = 64 << 10;
 const GROUP_BYTES: usize = 256 << 10;
 /// Topics of one source whose routes are remembered; a source that makes topics up starts over.
 const TOPICS_A_SOURCE: usize = 4096;
+/// Bytes of what is remembered of them: a topic alone may have 65,535, and each stream that takes it has it once more.
+const TOPIC_BYTES_A_SOURCE: usize = 2 << 20;
+/// What the scratch pad keeps of its size: the usual reading is far smaller, and the largest should not stay for ever.
+const SCRATCH: usize = 256 << 10;
 
 /// One source, as far as its readings are concerned.
 #[derive(Debug)]
@@ -77,6 +82,9 @@ pub(super) struct Gathering {
 struct SourceState {
     settings: SourceSettings,
     topics: HashMap<Box<str>, Arc<[Target]>, foldhash::fast::RandomState>,
+    topic_bytes: usize,
+    unreadable: u64,
+    complaints: Complaints,
     received: Ordinal,
     sealed: Ordinal,
     fingerprints: Vec<Fingerprint>,
@@ -98,6 +106,12 @@ struct Target {
     key: Option<Arc<str>>,
 }
 
+impl Target {
+    fn size(&self) -> usize {
+        self.envelope.size() + self.key.as_ref().map_or(0, |key| key.len())
+    }
+}
+
 impl Gathering {
     pub(super) fn new(
         device: String,
@@ -107,8 +121,16 @@ impl Gathering {
         sources: Vec<SourceSettings>,
         streams: Vec<StreamSettings>,
     ) -> Self {
-        let source =
-            |settings| SourceState { settings, topics: HashMap::default(), received: 0, sealed: 0, fingerprints: Vec::new() };
+        let source = |settings| SourceState {
+            settings,
+            topics: HashMap::default(),
+            topic_bytes: 0,
+            unreadable: 0,
+            complaints: Complaints::default(),
+            received: 0,
+            sealed: 0,
+            fingerprints: Vec::new(),
+        };
         Self {
             device,
             run,
@@ -132,29 +154,46 @@ impl Gathering {
             let source = &mut self.sources[index];
             source.received += 1;
             source.fingerprints.extend(reading.fingerprint);
-            unrouted += u64::from(targets.is_empty());
+            let what = (&*reading.topic, reading.arrived);
+            if targets.is_empty() {
+                unrouted += 1;
+                source.complaints.unrouted(&source.settings.name, what, &self.status);
+            }
+            let mut unreadable = None;
             for target in targets.iter() {
                 let stream = &mut self.streams[target.stream];
                 let lane = &mut stream.settings.lanes[target.lane];
                 let before = lane.bytes();
                 let reader = &source.settings.reader;
                 match lane.push(now, reading, &target.envelope, reader, target.key.as_ref(), &mut self.scratch) {
-                    Ok(()) => stream.taken += 1,
+                    Ok(why) => {
+                        stream.taken += 1;
+                        unreadable = unreadable.or(why);
+                    }
                     Err(TooLarge) => stream.too_large += 1,
                 }
                 self.open_bytes += lane.bytes() - before;
                 self.full |= lane.is_full(CHUNK_BYTES) || self.open_bytes >= GROUP_BYTES;
             }
+            source.unreadable += u64::from(unreadable.is_some());
+            let settings = (source.settings.name.as_str(), source.settings.reader.format);
+            source.complaints.legible(unreadable, settings, what, &self.status);
             taken += 1;
             if self.full {
                 break;
             }
         }
-        self.account(unrouted);
+        self.scratch.shrink_to(SCRATCH);
+        self.account(index, unrouted);
         taken
     }
 
-    fn account(&mut self, unrouted: u64) {
+    fn account(&mut self, index: usize, unrouted: u64) {
+        let source = &mut self.sources[index];
+        let unreadable = std::mem::take(&mut source.unreadable);
+        if unreadable > 0 {
+            self.status.source(&source.settings.name, |source| source.unreadable += unreadable);
+        }
         for stream in &mut self.streams {
             let (taken, too_large) = (std::mem::take(&mut stream.taken), std::mem::take(&mut stream.too_large));
             if taken > 0 {
@@ -176,9 +215,12 @@ impl Gathering {
         let source = &self.sources[index].settings;
         let taken = self.routes.streams_of(source.id, topic);
         let targets = taken.filter_map(|name| self.target(source, topic, name)).collect::<Arc<[Target]>>();
-        let topics = &mut self.sources[index].topics;
-        if topics.len() >= TOPICS_A_SOURCE {
+        let SourceState { topics, topic_bytes, .. } = &mut self.sources[index];
+        let bytes = topic.len() + targets.iter().map(Target::size).sum::<usize>();
+        *topic_bytes += bytes;
+        if topics.len() >= TOPICS_A_SOURCE || *topic_bytes > TOPIC_BYTES_A_SOURCE {
             topics.clear();
+            *topic_bytes = bytes;
         }
         topics.insert(topic.into(), targets.clone());
         targets

@@ -9,7 +9,7 @@ use crate::{
     config::check::MAX_READING,
     reading::{Reading, Timestamp},
     record::{
-        Envelope, Members, PayloadReader, Previous, RunId,
+        Envelope, Members, PayloadReader, Previous, RunId, Unreadable,
         kpl::{HashKeyUse, put_record},
     },
 };
@@ -57,7 +57,8 @@ impl OpenLane {
         }
     }
 
-    /// Encodes `reading` behind the others. `key` is its partition key where that is not the lane's own; `scratch` is reused.
+    /// Encodes `reading` behind the others, and says why its payload can't be read, if so. `key` is its partition key where that is not
+    /// the lane's own; `scratch` is reused.
     pub(super) fn push(
         &mut self,
         now: Instant,
@@ -66,16 +67,20 @@ impl OpenLane {
         reader: &PayloadReader,
         key: Option<&Arc<str>>,
         scratch: &mut Vec<u8>,
-    ) -> Result<(), TooLarge> {
+    ) -> Result<Option<Unreadable>, TooLarge> {
         let members = Members {
             seq: self.seq,
             arrived: reading.arrived,
             dup: reading.dup,
             previous: if self.seq == 0 { self.previous } else { None },
         };
+        let most = MAX_READING.as_len();
+        if reading.payload.len() > most && !envelope.may_shrink(reader.format) {
+            return Err(TooLarge);
+        }
         scratch.clear();
-        envelope.encode(scratch, &members, &reading.payload, reader);
-        if scratch.len() > MAX_READING.as_len() {
+        let unreadable = envelope.encode(scratch, &members, &reading.payload, reader);
+        if scratch.len() > most {
             return Err(TooLarge);
         }
         let key = key.map_or(0, |key| self.index_of(key));
@@ -90,7 +95,7 @@ impl OpenLane {
             self.since = Some(now);
             self.arrived = reading.arrived;
         }
-        Ok(())
+        Ok(unreadable)
     }
 
     fn index_of(&mut self, key: &Arc<str>) -> u32 {

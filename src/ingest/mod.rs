@@ -5,6 +5,7 @@
 //!
 //! Invariant: a batch is taken only while the buffer has room for what its source may lead to; otherwise the source waits.
 
+mod complaints;
 mod gather;
 pub mod intake;
 mod lane;

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::{
-    payload,
+    payload::{self, Unreadable},
     write::{put_base64, put_cbor_bytes, put_cbor_head, put_cbor_integer, put_cbor_text, put_decimal, put_json_text},
 };
 use crate::{
@@ -99,20 +99,44 @@ impl Envelope {
 
     /// Appends one user record to `out`: a CBOR map, a line of JSON, or with `raw` the payload alone.
     ///
-    /// A payload that can't be read as configured stands there as bytes, with the reason.
-    pub fn encode(&self, out: &mut Vec<u8>, members: &Members, payload: &[u8], reader: &PayloadReader) {
+    /// A payload that can't be read as configured stands there as bytes, with the reason, which is also returned.
+    pub fn encode(&self, out: &mut Vec<u8>, members: &Members, payload: &[u8], reader: &PayloadReader) -> Option<Unreadable> {
         let own_time = reader.timestamp.as_ref().and_then(|pointer| match self.encoding {
             Encoding::Raw => None,
             _ => payload::own_time(payload, pointer),
         });
         match self.encoding {
-            Encoding::Raw => out.extend_from_slice(payload),
+            Encoding::Raw => {
+                out.extend_from_slice(payload);
+                None
+            }
             Encoding::Cbor => self.encode_cbor(out, members, own_time, payload, reader.format),
             Encoding::Json => self.encode_json(out, members, own_time, payload, reader.format),
         }
     }
 
-    fn encode_cbor(&self, out: &mut Vec<u8>, members: &Members, own_time: Option<i64>, payload: &[u8], format: PayloadFormat) {
+    /// Bytes that it takes in memory.
+    pub fn size(&self) -> usize {
+        self.constant.len()
+    }
+
+    /// Whether a user record may have fewer bytes than its payload.
+    pub fn may_shrink(&self, format: PayloadFormat) -> bool {
+        match format {
+            PayloadFormat::Text | PayloadFormat::Bytes => false,
+            PayloadFormat::Cbor => self.encoding == Encoding::Json,
+            PayloadFormat::Json => self.encoding != Encoding::Raw,
+        }
+    }
+
+    fn encode_cbor(
+        &self,
+        out: &mut Vec<u8>,
+        members: &Members,
+        own_time: Option<i64>,
+        payload: &[u8],
+        format: PayloadFormat,
+    ) -> Option<Unreadable> {
         let count = MEMBERS + u8::from(own_time.is_some()) + u8::from(members.dup) + u8::from(members.previous.is_some());
         let head = out.len();
         put_cbor_head(out, 5, u64::from(count));
@@ -138,17 +162,26 @@ impl Envelope {
         }
         let value = out.len();
         put_cbor_text(out, "val");
-        if let Err(error) = payload::put_cbor(out, payload, format) {
+        let unreadable = payload::put_cbor(out, payload, format).err();
+        if let Some(why) = &unreadable {
             out.truncate(value);
             out[head] += 1; // `err` comes on top; the head stays one byte, since a map has at most 14 members
             put_cbor_text(out, "err");
-            put_cbor_text(out, &error);
+            put_cbor_text(out, why);
             put_cbor_text(out, "raw");
             put_cbor_bytes(out, payload);
         }
+        unreadable
     }
 
-    fn encode_json(&self, out: &mut Vec<u8>, members: &Members, own_time: Option<i64>, payload: &[u8], format: PayloadFormat) {
+    fn encode_json(
+        &self,
+        out: &mut Vec<u8>,
+        members: &Members,
+        own_time: Option<i64>,
+        payload: &[u8],
+        format: PayloadFormat,
+    ) -> Option<Unreadable> {
         out.extend_from_slice(&self.constant);
         put_decimal(out, members.seq);
         out.extend_from_slice(b",\"ts\":");
@@ -169,14 +202,16 @@ impl Envelope {
         }
         let value = out.len();
         out.extend_from_slice(b",\"val\":");
-        if let Err(error) = payload::put_json(out, payload, format) {
+        let unreadable = payload::put_json(out, payload, format).err();
+        if let Some(why) = &unreadable {
             out.truncate(value);
             out.extend_from_slice(b",\"err\":");
-            put_json_text(out, &error);
+            put_json_text(out, why);
             out.extend_from_slice(b",\"raw\":");
             put_base64(out, payload);
         }
         out.extend_from_slice(b"}\n");
+        unreadable
     }
 }
 

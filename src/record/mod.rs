@@ -4,8 +4,11 @@
 
 pub mod deaggregate;
 pub mod envelope;
+mod json;
 pub mod kpl;
 mod payload;
 mod write;
 
 pub use envelope::{Envelope, Members, PayloadReader, Previous, RunId};
+pub use json::AsJson;
+pub use payload::Unreadable;

@@ -1,19 +1,24 @@
 //! The payload, read as its source's configuration says and written as a value of the envelope.
 //!
-//! Invariant: when a payload is not what it should be, nothing has been written, and the caller puts the bytes in as they are.
+//! Invariant: when a payload is not what it should be, nothing has been written, and the caller puts the bytes in as they are. What is
+//! written, every reader of the envelope can read: what some of them refuse would take the names of the reading with it.
 
-use std::io::Write;
+mod pointer;
 
-use serde_cbor::Value;
+use serde::de::{DeserializeSeed, IgnoredAny};
 
-use super::write::{put_base64, put_cbor_bytes, put_cbor_text, put_json_text};
+pub(super) use self::pointer::own_time;
+use super::{
+    AsJson,
+    write::{put_base64, put_cbor_bytes, put_cbor_text, put_json_text},
+};
 use crate::config::PayloadFormat;
 
-/// Deepest nesting that is carried; it is also what the parsers on both sides allow.
-const MAX_DEPTH: usize = 128;
+/// Deepest nesting that is carried. The usual parsers for both formats take 127 levels, and the envelope is one.
+const MAX_DEPTH: usize = 126;
 
-/// Why a payload can't be read; goes into the envelope's `err`.
-pub(super) type Unreadable = String;
+/// Why a payload can't be read as its source's `payload` says; also what stands in the envelope's `err`.
+pub type Unreadable = String;
 
 /// Appends the payload to `out` as one CBOR item.
 pub(super) fn put_cbor(out: &mut Vec<u8>, payload: &[u8], format: PayloadFormat) -> Result<(), Unreadable> {
@@ -21,19 +26,11 @@ pub(super) fn put_cbor(out: &mut Vec<u8>, payload: &[u8], format: PayloadFormat)
         PayloadFormat::Bytes => put_cbor_bytes(out, payload),
         PayloadFormat::Text => put_cbor_text(out, text(payload)?),
         PayloadFormat::Cbor => {
-            serde_cbor::from_slice::<serde::de::IgnoredAny>(payload).map_err(|error| error.to_string())?;
+            serde_cbor::from_slice::<IgnoredAny>(payload).map_err(|error| error.to_string())?;
+            cbor_is_flat_enough(payload)?;
             out.extend_from_slice(payload);
         }
-        PayloadFormat::Json => {
-            let before = out.len();
-            let mut json = serde_json::Deserializer::from_slice(payload);
-            let mut cbor = serde_cbor::Serializer::new(serde_cbor::ser::IoWrite::new(&mut *out));
-            let read = serde_transcode::transcode(&mut json, &mut cbor).map_err(|error| error.to_string());
-            if let Err(error) = read.and_then(|()| json.end().map_err(|error| error.to_string())) {
-                out.truncate(before);
-                return Err(error);
-            }
-        }
+        PayloadFormat::Json => or_nothing(out, |out| transcode_json(payload, out))?,
     }
     Ok(())
 }
@@ -45,35 +42,54 @@ pub(super) fn put_json(out: &mut Vec<u8>, payload: &[u8], format: PayloadFormat)
         PayloadFormat::Text => put_json_text(out, text(payload)?),
         PayloadFormat::Json => {
             let json = text(payload)?;
-            serde_json::from_str::<serde::de::IgnoredAny>(json).map_err(|error| error.to_string())?;
-            if depth(payload) > MAX_DEPTH {
-                return Err(format!("nested deeper than {MAX_DEPTH}"));
-            }
+            // Read in full, and not only skipped: a number beyond all doubles or half of a surrogate pair is JSON by its grammar alone.
+            transcode_json(payload, std::io::sink())?;
             // The text as it came keeps every digit. A line end in valid JSON is white space: inside a string it is escaped.
             out.extend(json.trim().bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
         }
-        PayloadFormat::Cbor => {
-            let value: Value = serde_cbor::from_slice(payload).map_err(|error| error.to_string())?;
-            let before = out.len();
-            if let Err(error) = put_cbor_value_as_json(out, &value) {
-                out.truncate(before);
-                return Err(error);
-            }
-        }
+        PayloadFormat::Cbor => or_nothing(out, |out| {
+            let mut cbor = serde_cbor::Deserializer::from_slice(payload);
+            AsJson(out).deserialize(&mut cbor).and_then(|()| cbor.end()).map_err(|error| error.to_string())?;
+            cbor_is_flat_enough(payload)
+        })?,
     }
     Ok(())
 }
 
-/// The reading's own time in ms: the number that JSON pointer `pointer` leads to.
-pub(super) fn own_time(payload: &[u8], pointer: &str) -> Option<i64> {
-    let value: serde_json::Value = serde_json::from_slice(payload).ok()?;
-    let time = value.pointer(pointer)?;
-    #[expect(clippy::cast_possible_truncation, reason = "a float that is no time saturates, and is as wrong as it was")]
-    time.as_i64().or_else(|| time.as_f64().map(|ms| ms as i64))
+fn or_nothing(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>) -> Result<(), Unreadable>) -> Result<(), Unreadable> {
+    let before = out.len();
+    put(out).inspect_err(|_| out.truncate(before))
+}
+
+fn transcode_json(payload: &[u8], out: impl std::io::Write) -> Result<(), Unreadable> {
+    json_is_flat_enough(payload)?;
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    let mut cbor = serde_cbor::Serializer::new(serde_cbor::ser::IoWrite::new(out));
+    serde_transcode::transcode(&mut json, &mut cbor).map_err(|error| error.to_string())?;
+    json.end().map_err(|error| error.to_string())
 }
 
 fn text(payload: &[u8]) -> Result<&str, Unreadable> {
     std::str::from_utf8(payload).map_err(|error| error.to_string())
+}
+
+fn too_deep() -> Unreadable {
+    format!("nested deeper than {MAX_DEPTH}")
+}
+
+/// Each level opens and closes with a byte, so most payloads are too short to be looked at.
+fn json_is_flat_enough(payload: &[u8]) -> Result<(), Unreadable> {
+    if payload.len() > MAX_DEPTH && depth(payload) > MAX_DEPTH { Err(too_deep()) } else { Ok(()) }
+}
+
+/// The same for a CBOR item that is valid by itself, tags included: whether it still is with one level around it.
+fn cbor_is_flat_enough(item: &[u8]) -> Result<(), Unreadable> {
+    const LIST_OF_ONE: u8 = 0x81;
+    if item.len() > MAX_DEPTH {
+        let inside = [&[LIST_OF_ONE], item].concat();
+        serde_cbor::from_slice::<IgnoredAny>(&inside).map_err(|_| too_deep())?;
+    }
+    Ok(())
 }
 
 /// Deepest nesting of brackets outside strings.
@@ -93,37 +109,4 @@ fn depth(json: &[u8]) -> usize {
         }
     }
     deepest
-}
-
-/// CBOR has more kinds of values than JSON: bytes become base64, what is no finite number becomes null, tags are left out.
-fn put_cbor_value_as_json(out: &mut Vec<u8>, value: &Value) -> Result<(), Unreadable> {
-    match value {
-        Value::Bytes(bytes) => put_base64(out, bytes),
-        Value::Text(text) => put_json_text(out, text),
-        Value::Bool(flag) => out.extend_from_slice(if *flag { b"true" } else { b"false" }),
-        Value::Integer(number) => write!(out, "{number}").map_err(|error| error.to_string())?,
-        Value::Float(number) => serde_json::to_writer(out, number).map_err(|error| error.to_string())?,
-        Value::Tag(_, inner) => put_cbor_value_as_json(out, inner)?,
-        Value::Array(items) => {
-            for (i, item) in items.iter().enumerate() {
-                out.push(if i == 0 { b'[' } else { b',' });
-                put_cbor_value_as_json(out, item)?;
-            }
-            out.extend_from_slice(if items.is_empty() { b"[]" } else { b"]" });
-        }
-        Value::Map(members) => {
-            for (i, (key, item)) in members.iter().enumerate() {
-                let Value::Text(key) = key else {
-                    return Err("JSON has no map keys other than text".into());
-                };
-                out.push(if i == 0 { b'{' } else { b',' });
-                put_json_text(out, key);
-                out.push(b':');
-                put_cbor_value_as_json(out, item)?;
-            }
-            out.extend_from_slice(if members.is_empty() { b"{}" } else { b"}" });
-        }
-        _ => out.extend_from_slice(b"null"), // null, undefined, and kinds to come
-    }
-    Ok(())
 }

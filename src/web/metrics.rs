@@ -116,13 +116,14 @@ fn links(text: &mut Text, state: &State) {
 }
 
 fn sources(text: &mut Text, state: &State) {
-    let numbers: [Metric<SourceState>; 4] = [
+    let numbers: [Metric<SourceState>; 5] = [
         ("headwater_source_up", "gauge", "Whether the source is connected.", |source| {
             u64::from(matches!(source.state, "connected" | "waiting"))
         }),
         ("headwater_source_received_total", "counter", "Readings that the source delivered.", |source| source.received),
         ("headwater_source_repeated_total", "counter", "Publishes that the broker repeated.", |source| source.repeated),
         ("headwater_source_invalid_total", "counter", "Frames or packets that were no reading.", |source| source.invalid),
+        ("headwater_source_unreadable_total", "counter", "Readings that are not what `payload` says.", |source| source.unreadable),
     ];
     for (name, kind, help, number) in numbers {
         text.family(name, kind, help);

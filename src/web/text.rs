@@ -127,14 +127,15 @@ fn lanes(report: &Report) -> String {
 }
 
 fn sources(report: &Report) -> String {
-    let mut rows = vec![["source", "state", "received", "repeated", "invalid", "last"].map(String::from)];
-    for (name, SourceState { state, received, repeated, invalid, last_ts, .. }) in &report.sources {
+    let mut rows = vec![["source", "state", "received", "repeated", "invalid", "unreadable", "last"].map(String::from)];
+    for (name, SourceState { state, received, repeated, invalid, unreadable, last_ts, .. }) in &report.sources {
         rows.push([
             name.clone(),
             (*state).to_owned(),
             count(*received),
             count(*repeated),
             count(*invalid),
+            count(*unreadable),
             last_ts.map_or("-".into(), |last| age(last, report.clock.now) + " ago"),
         ]);
     }

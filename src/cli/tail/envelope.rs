@@ -2,12 +2,9 @@
 //!
 //! Invariant: a record is printed as it was written, members in their order; only bytes change, to base64.
 
-use std::fmt;
+use serde::{Deserialize, de::DeserializeSeed};
 
-use serde::{
-    Deserialize, Serialize,
-    de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor},
-};
+use crate::record::AsJson;
 
 /// What names a reading, or what a gateway says it dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -76,128 +73,6 @@ pub(super) fn decode(data: &[u8]) -> Option<(Names, String)> {
 pub(super) fn anonymous(partition_key: &str, data: &[u8]) -> String {
     let data = base64_simd::STANDARD.encode_to_string(data);
     serde_json::json!({ "key": partition_key, "data": data }).to_string()
-}
-
-/// Writes whatever it is given as JSON.
-struct AsJson<'a>(&'a mut Vec<u8>);
-
-impl AsJson<'_> {
-    fn put<E: Error>(self, value: impl Serialize) -> Result<(), E> {
-        serde_json::to_writer(self.0, &value).map_err(E::custom)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for AsJson<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for AsJson<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.put(value)
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.put(value)
-    }
-
-    fn visit_i128<E: Error>(self, value: i128) -> Result<(), E> {
-        self.put(value)
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.put(value)
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.put(value)
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.put(value)
-    }
-
-    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<(), E> {
-        self.put(base64_simd::STANDARD.encode_to_string(value))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.put(())
-    }
-
-    fn visit_none<E: Error>(self) -> Result<(), E> {
-        self.put(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        self.deserialize(from)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.0.push(b'[');
-        let mut first = true;
-        while items.next_element_seed(Separated(self.0, &mut first))?.is_some() {}
-        self.0.push(b']');
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        self.0.push(b'{');
-        let mut first = true;
-        while let Some(key) = members.next_key_seed(Key)? {
-            Separated(self.0, &mut first).separate();
-            AsJson(self.0).put(key)?;
-            self.0.push(b':');
-            members.next_value_seed(AsJson(self.0))?;
-        }
-        self.0.push(b'}');
-        Ok(())
-    }
-}
-
-/// One of several, behind a comma unless it is the first.
-struct Separated<'a>(&'a mut Vec<u8>, &'a mut bool);
-
-impl Separated<'_> {
-    fn separate(&mut self) {
-        if !std::mem::take(self.1) {
-            self.0.push(b',');
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Separated<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(mut self, from: D) -> Result<(), D::Error> {
-        self.separate();
-        AsJson(self.0).deserialize(from)
-    }
-}
-
-/// A member's name. JSON has only texts for that; the keys of other kinds that CBOR has stand there as their own JSON.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<String, D::Error> {
-        let mut text = Vec::new();
-        AsJson(&mut text).deserialize(from)?;
-        match serde_json::from_slice::<String>(&text) {
-            Ok(key) => Ok(key),
-            Err(_) => String::from_utf8(text).map_err(D::Error::custom),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -111,7 +111,8 @@ impl Tracker {
 
     /// A run has given numbers up to `last`, its successor says. It may have given more that never reached its disk.
     fn expect_until(&mut self, key: RunKey, last: u64) -> Option<Gap> {
-        let run = self.runs.get_mut(&key).filter(|run| run.next <= last)?;
+        // No number can follow the last of all: a foreign producer's.
+        let run = self.runs.get_mut(&key).filter(|run| run.next <= last && last < u64::MAX)?;
         let from = run.next;
         run.next = last.saturating_add(1);
         run.holes.insert(from, Hole { end: run.next, missed: true });

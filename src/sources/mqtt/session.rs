@@ -43,6 +43,8 @@ const GOOD_BYE_WITHIN: Duration = Duration::from_secs(1);
 const READ_BUFFER: usize = 64 << 10;
 /// Acknowledgements go out in one write up to this many bytes.
 const WRITE_BUFFER: usize = 64 << 10;
+/// A broker can have no more publishes in flight than there are packet identifiers.
+const MOST_UNACKNOWLEDGED: usize = u16::MAX as usize;
 /// Names our SUBSCRIBE, of which a connection has at most one.
 const SUBSCRIBE: u16 = 1;
 
@@ -199,9 +201,9 @@ impl<'a> Session<'a> {
         let mut taken = 0;
         loop {
             match next {
-                Some(Ok(Incoming::Packet(Packet::Publish(publish)))) => self.take(publish, now, arrivals),
-                Some(Ok(Incoming::Packet(other))) => self.answer(other, arrivals)?,
-                Some(Ok(Incoming::Oversized(publish))) => self.take_oversized(&publish, arrivals),
+                Some(Ok(Incoming::Packet(Packet::Publish(publish)))) => self.take(publish, now, arrivals)?,
+                Some(Ok(Incoming::Packet(other))) => self.answer(&other, arrivals)?,
+                Some(Ok(Incoming::Oversized(publish))) => self.take_oversized(&publish, arrivals)?,
                 Some(Err(error)) => return Poll::Ready(Err(self.broken(error))),
                 None => return Poll::Ready(Err(self.gone())),
             }
@@ -220,7 +222,7 @@ impl<'a> Session<'a> {
         self.source.drops() || arrivals.has_room()
     }
 
-    fn take(&mut self, publish: Publish, arrived: Timestamp, arrivals: &mut Arrivals) {
+    fn take(&mut self, publish: Publish, arrived: Timestamp, arrivals: &mut Arrivals) -> Result<(), SourceError> {
         let Publish { topic, payload, qos, pkid, dup, .. } = publish;
         if qos == QoS::AtMostOnce {
             if arrivals.has_room() {
@@ -228,28 +230,28 @@ impl<'a> Session<'a> {
             } else {
                 self.source.intake.give_up(&topic, Reason::NoRoom);
             }
-            return;
+            return Ok(());
         }
         let exactly_once = qos == QoS::ExactlyOnce;
         let fingerprint = Fingerprint { packet: pkid, hash: hash(&topic, &payload) };
         self.owe(fingerprint, exactly_once, dup, arrivals, |arrivals, dup| {
             arrivals.push(Reading { topic: Topic::Owned(topic), payload, arrived, fingerprint: Some(fingerprint), dup })
-        });
+        })
     }
 
-    fn take_oversized(&mut self, publish: &Oversized, arrivals: &mut Arrivals) {
+    fn take_oversized(&mut self, publish: &Oversized, arrivals: &mut Arrivals) -> Result<(), SourceError> {
         let Oversized { topic, packet, exactly_once, dup, hash } = publish;
         let intake = &self.source.intake;
         if *packet == 0 {
             intake.give_up(topic, Reason::TooLarge);
-            return;
+            return Ok(());
         }
         let fingerprint = Fingerprint { packet: *packet, hash: *hash };
         self.owe(fingerprint, *exactly_once, *dup, arrivals, |arrivals, _| {
             intake.give_up(topic, Reason::TooLarge);
             // It takes its turn behind what arrived before it.
             arrivals.numbered()
-        });
+        })
     }
 
     /// Owes an acknowledgement, after `store` has made a reading of the publish if it is not a repeated one.
@@ -260,7 +262,11 @@ impl<'a> Session<'a> {
         dup: bool,
         arrivals: &mut Arrivals,
         store: impl FnOnce(&mut Arrivals, bool) -> Ordinal,
-    ) {
+    ) -> Result<(), SourceError> {
+        if self.acks.owed() >= MOST_UNACKNOWLEDGED {
+            // One that repeats the same publishes again and again would fill the memory while they wait to be safe.
+            return Err(self.breach("more unacknowledged publishes than there are packet identifiers"));
+        }
         let ordinal = match arrivals.memory.recognise(fingerprint, exactly_once, dup) {
             Delivery::Repeated(ordinal) => {
                 arrivals.repeated += 1;
@@ -273,9 +279,10 @@ impl<'a> Session<'a> {
             }
         };
         self.acks.owe(Ack { ordinal, packet: fingerprint.packet, exactly_once });
+        Ok(())
     }
 
-    fn answer(&mut self, packet: Packet, arrivals: &mut Arrivals) -> Result<(), SourceError> {
+    fn answer(&mut self, packet: &Packet, arrivals: &mut Arrivals) -> Result<(), SourceError> {
         match packet {
             Packet::PubRel(release) => {
                 arrivals.memory.released(release.pkid);
@@ -292,7 +299,11 @@ impl<'a> Session<'a> {
                 self.subscribed = self.source.granted(&answer.return_codes);
                 Ok(())
             }
-            other => Err(self.breach(&format!("a client has no use for {other:?}"))),
+            Packet::SubAck(answer) => {
+                let (answers, topics) = (answer.return_codes.len(), self.source.config.topics.len());
+                Err(self.breach(&format!("a SUBACK with {answers} answers for {topics} topics")))
+            }
+            other => Err(self.breach(&format!("a client has no use for {}", name_of(other)))),
         }
     }
 
@@ -357,6 +368,26 @@ impl<'a> Session<'a> {
 
     fn gone(&self) -> SourceError {
         SourceError::BrokerGone { url: self.source.config.url.clone(), source: None }
+    }
+}
+
+/// The kind of a packet, as the specification calls it: what is in one that does not belong here may be megabytes.
+fn name_of(packet: &Packet) -> &'static str {
+    match packet {
+        Packet::Connect(_) => "CONNECT",
+        Packet::ConnAck(_) => "a second CONNACK",
+        Packet::Publish(_) => "PUBLISH",
+        Packet::PubAck(_) => "PUBACK",
+        Packet::PubRec(_) => "PUBREC",
+        Packet::PubRel(_) => "PUBREL",
+        Packet::PubComp(_) => "PUBCOMP",
+        Packet::Subscribe(_) => "SUBSCRIBE",
+        Packet::SubAck(_) => "SUBACK",
+        Packet::Unsubscribe(_) => "UNSUBSCRIBE",
+        Packet::UnsubAck(_) => "UNSUBACK",
+        Packet::PingReq => "PINGREQ",
+        Packet::PingResp => "PINGRESP",
+        Packet::Disconnect => "DISCONNECT",
     }
 }
 
