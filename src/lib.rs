@@ -35,6 +35,8 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod drain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod ingest;
 pub mod kinesis;
 pub mod reading;

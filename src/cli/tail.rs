@@ -256,6 +256,18 @@ impl Printer {
     }
 }
 
+/// The line that is printed for a user record.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn printed(data: &[u8]) -> String {
+    envelope::decode(data).map_or_else(|| envelope::anonymous("key", data), |(_, line)| line)
+}
+
+/// The lane and the number of a reading.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn names_of(data: &[u8]) -> Option<(String, Option<u64>)> {
+    envelope::decode(data).map(|(names, _)| (names.lane, names.seq))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

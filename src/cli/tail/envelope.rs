@@ -63,10 +63,18 @@ pub(super) fn decode(data: &[u8]) -> Option<(Names, String)> {
         return names.span().map(|_| (names, line));
     }
     let names: Names = serde_cbor::from_slice(data).ok()?;
+    names.span()?;
     let mut line = Vec::with_capacity(2 * data.len());
-    AsJson(&mut line).deserialize(&mut serde_cbor::Deserializer::from_slice(data)).ok()?;
-    let line = String::from_utf8(line).ok()?;
-    names.span().map(|_| (names, line))
+    let written = AsJson(&mut line).deserialize(&mut serde_cbor::Deserializer::from_slice(data));
+    let line = written.ok().and_then(|()| String::from_utf8(line).ok()).unwrap_or_else(|| unprintable(&names, data));
+    Some((names, line))
+}
+
+/// The JSON of a reading whose value JSON has no way to say, such as a map with maps for keys.
+fn unprintable(names: &Names, data: &[u8]) -> String {
+    let Names { dev, run, lane, seq, .. } = names;
+    let data = base64_simd::STANDARD.encode_to_string(data);
+    serde_json::json!({ "dev": dev, "run": run, "lane": lane, "seq": seq, "data": data }).to_string()
 }
 
 /// The JSON of a record that has no names.
@@ -121,6 +129,17 @@ mod tests {
         // {1: NaN, h'00': -2^63 - 1}
         let (_, line) = decode(&[&b"\xa5\x63dev\x61d\x63run\x61r\x64lane\x61l\x63seq\x00\x63val\xa2\x01\xf9\x7e\x00\x41\x00\x3b\x80\0\0\0\0\0\0\0"[..]].concat()).unwrap();
         assert_eq!(line, r#"{"dev":"d","run":"r","lane":"l","seq":0,"val":{"1":null,"AA==":-9223372036854775809}}"#);
+    }
+
+    #[test]
+    fn a_reading_that_json_cannot_say_keeps_its_names() {
+        let keys_that_are_maps = [[0xA1; 60].as_slice(), &[0xA0], &[0; 60]].concat();
+        let (names, line) = decode(&written(Encoding::Cbor, PayloadFormat::Cbor, &keys_that_are_maps)).unwrap();
+        assert_eq!(names.seq, Some(300));
+        assert!(
+            line.starts_with(r#"{"data":"#)
+                && line.ends_with(r#""dev":"gw-7","lane":"readings/3","run":"00000000000000ab","seq":300}"#)
+        );
     }
 
     #[test]

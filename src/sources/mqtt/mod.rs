@@ -15,7 +15,7 @@ mod arrivals;
 mod link;
 mod redelivery;
 mod session;
-mod wire;
+pub(crate) mod wire;
 
 use std::{
     future::Future,

@@ -71,6 +71,12 @@ impl Decoder {
         lost
     }
 
+    /// Bytes that wait for the end of their frame, or have not been looked at.
+    #[cfg(any(test, fuzzing))]
+    pub fn waiting(&self) -> usize {
+        self.open.len() + self.fresh.len()
+    }
+
     fn keep_unfinished(&mut self) -> Result<(), Overlong> {
         let rest = std::mem::take(&mut self.fresh);
         if self.skipping {
