@@ -260,3 +260,64 @@ pub(super) fn read_variable(variable: &str, text: &str) -> Option<Value> {
     let parsed = DeValue::parse(text).ok()?;
     Reader::new(variable, text).value(&mut Vec::new(), parsed.get_ref(), &Place::whole(variable))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use toml::Table;
+
+    use super::*;
+    use crate::fuzz::tests::cases;
+
+    /// Settings up to three tables deep, with names from so few that layers meet.
+    fn table() -> impl Strategy<Value = Table> {
+        let name = || prop::sample::select(vec!["a", "b", "c-d", "e"]);
+        let value = prop_oneof![
+            any::<i64>().prop_map(toml::Value::from),
+            any::<bool>().prop_map(toml::Value::from),
+            "\\PC{0,4}".prop_map(toml::Value::from),
+            prop::collection::vec(any::<i64>().prop_map(toml::Value::from), 0..3).prop_map(toml::Value::Array),
+        ];
+        let value = value.prop_recursive(3, 12, 3, move |inner| {
+            prop::collection::btree_map(name(), inner, 0..4).prop_map(|map| toml::Value::Table(as_table(map)))
+        });
+        prop::collection::btree_map(name(), value, 0..4).prop_map(as_table)
+    }
+
+    fn as_table(map: BTreeMap<&str, toml::Value>) -> Table {
+        map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn put_over(below: &mut Table, above: Table) {
+        for (key, value) in above {
+            match (below.get_mut(&key), value) {
+                (Some(toml::Value::Table(below)), toml::Value::Table(above)) => put_over(below, above),
+                (_, value) => drop(below.insert(key, value)),
+            }
+        }
+    }
+
+    fn plain(values: &Map<String, Value>) -> Table {
+        let plain_value = |value: &Value| value.clone().try_deserialize::<toml::Value>().unwrap();
+        values.iter().map(|(key, value)| (key.clone(), plain_value(value))).collect()
+    }
+
+    proptest! {
+        #![proptest_config(cases(128))]
+
+        #[test]
+        fn later_layers_win_key_by_key_and_every_value_knows_its_layer(layers in prop::collection::vec(table(), 0..4)) {
+            let read = |(n, table): (usize, &Table)| Layer::from_toml(&format!("layer-{n}"), &table.to_string());
+            let merged = merge(&layers.iter().enumerate().map(read).collect::<Vec<_>>());
+            let mut expected = Table::new();
+            layers.iter().for_each(|layer| put_over(&mut expected, layer.clone()));
+
+            prop_assert!(merged.mistakes.is_empty(), "{:?}", merged.mistakes);
+            prop_assert_eq!(plain(&merged.values), expected);
+            for (key, value) in merged.values.iter().filter(|(_, value)| !matches!(value.kind, ValueKind::Table(_))) {
+                let last = layers.iter().rposition(|layer| layer.contains_key(key)).unwrap();
+                prop_assert!(value.origin().unwrap().starts_with(&format!("layer-{last}:")), "{key} of {:?}", value.origin());
+            }
+        }
+    }
+}

@@ -183,6 +183,7 @@ impl Gathering {
                 break;
             }
         }
+        self.scratch.clear();
         self.scratch.shrink_to(SCRATCH);
         self.account(index, unrouted);
         taken

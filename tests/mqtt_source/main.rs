@@ -4,6 +4,7 @@
 
 mod field;
 mod gateway;
+mod malformed;
 mod script;
 mod scripted;
 #[path = "../support/mod.rs"]

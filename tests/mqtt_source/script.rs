@@ -4,6 +4,7 @@ use futures_util::{SinkExt, StreamExt};
 use headwater::config::MqttConfig;
 use rumqttc::{Codec, ConnAck, ConnectReturnCode, Packet, PubRel, Publish, QoS, SubAck, SubscribeReasonCode};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -50,6 +51,17 @@ impl Connection {
             self.0.feed(packet).await.unwrap();
         }
         SinkExt::<Packet>::flush(&mut self.0).await.unwrap();
+    }
+
+    /// Sends bytes as they are; a source that has left need not take them all.
+    pub async fn sends_bytes(&mut self, bytes: &[u8]) {
+        let _left = self.0.get_mut().write_all(bytes).await;
+    }
+
+    /// Whether the other side ends the connection; what it still sends is left out.
+    pub async fn ends(&mut self) -> bool {
+        let mut rest = [0; 4096];
+        timeout(DEADLINE, async { while self.0.get_mut().read(&mut rest).await.is_ok_and(|bytes| bytes > 0) {} }).await.is_ok()
     }
 
     /// Answers the SUBSCRIBE.

@@ -47,6 +47,11 @@ impl Cloud {
         self.received(stream).iter().flat_map(user_records).map(|data| Reading::decode(&data)).collect()
     }
 
+    /// Every user record of `stream` as it is, in the order of arrival.
+    pub fn payloads(&self, stream: &str) -> Vec<Vec<u8>> {
+        self.received(stream).iter().flat_map(user_records).collect()
+    }
+
     /// Every user record of `stream` as text, in the order of arrival.
     pub fn texts(&self, stream: &str) -> Vec<String> {
         let text = |data: Vec<u8>| String::from_utf8(data).expect("text was sent");

@@ -205,7 +205,12 @@ impl Hole {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz::tests::cases;
 
     fn reading(run: &str, seq: u64) -> Names {
         Names { dev: "gw".into(), run: run.into(), lane: "readings/0".into(), seq: Some(seq), ..Names::default() }
@@ -292,6 +297,43 @@ mod tests {
         assert_eq!(tracker.look(&reading("a", 5)), Verdict::default());
         assert!(tracker.look(&notice).duplicate);
         assert_eq!(tracker.counts(), Counts { readings: 2, duplicates: 1, dropped: 4, missing: 0 });
+    }
+
+    proptest! {
+        #![proptest_config(cases(512))]
+
+        #[test]
+        fn what_is_new_and_what_is_missing_is_what_a_set_of_numbers_says(
+            spans in prop::collection::vec((0..40_u64, prop::sample::select(vec![0, 0, 0, 3, 9])), 1..40),
+        ) {
+            let (mut tracker, mut seen) = (Tracker::default(), BTreeSet::new());
+            let began = spans[0].0;
+            let mut next = began;
+            for (from, more) in spans {
+                let to = from + more;
+                let names = Names { seq: None, from: Some(from), to: Some(to), dropped: Some(more + 1), ..reading("a", 0) };
+
+                let verdict = tracker.look(&names);
+
+                let before = seen.len();
+                seen.extend(from..=to);
+                prop_assert_eq!(verdict.duplicate, seen.len() == before);
+                let gap = (from > next).then(|| ("a", next, from - 1));
+                prop_assert_eq!(gaps(&verdict), gap.into_iter().collect::<Vec<_>>());
+                next = next.max(to + 1);
+                let missing = (began..next).filter(|n| !seen.contains(n)).count();
+                prop_assert_eq!(tracker.counts().missing, missing as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_number_of_all_is_no_gap() {
+        let mut tracker = Tracker::default();
+        tracker.look(&reading("a", u64::MAX));
+        let ended = Some(super::super::envelope::Previous { run: "a".into(), seq: u64::MAX });
+        assert_eq!(tracker.look(&Names { prev: ended, ..reading("b", 0) }), Verdict::default());
+        assert!(tracker.look(&reading("a", u64::MAX)).duplicate);
     }
 
     #[test]

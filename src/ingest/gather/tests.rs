@@ -152,3 +152,32 @@ fn a_source_without_a_filter_leads_everything_to_its_stream() {
     gathering.take(Instant::now(), 0, &[reading("$SYS/uptime", "1")]);
     assert_eq!(ledger(&gathering, "all"), (1, 0));
 }
+
+#[test]
+fn topics_that_a_source_makes_up_take_a_bounded_part_of_the_memory() {
+    let mut gathering = gathering(&[("all", "broker", 1), ("heat", "broker:+/temp", 1)]);
+    for n in 0..500 {
+        gathering.take(Instant::now(), 0, &[reading(&format!("{}{n}", "t".repeat(65_530)), "1")]);
+        gathering.seal();
+    }
+    let source = &gathering.sources[0];
+    let size = |(topic, targets): (&Box<str>, &Arc<[Target]>)| topic.len() + targets.iter().map(Target::size).sum::<usize>();
+    assert_eq!(source.topics.iter().map(size).sum::<usize>(), source.topic_bytes);
+    assert!(source.topic_bytes <= TOPIC_BYTES_A_SOURCE, "{}", source.topic_bytes);
+    assert_eq!(ledger(&gathering, "all"), (500, 0));
+}
+
+#[test]
+fn the_largest_reading_leaves_no_large_scratch_pad_behind() {
+    let mut gathering = gathering(&[("all", "broker", 1)]);
+    gathering.take(Instant::now(), 0, &[reading("a", vec![0; 900 << 10])]);
+    assert!(gathering.scratch.capacity() <= SCRATCH);
+}
+
+#[test]
+fn a_payload_that_can_only_grow_is_too_large_before_it_is_encoded() {
+    let mut gathering = gathering(&[("all", "broker", 1)]);
+    gathering.take(Instant::now(), 0, &[reading("a", vec![0; 4 << 20])]);
+    assert_eq!(ledger(&gathering, "all"), (0, 1));
+    assert_eq!(gathering.scratch.capacity(), 0);
+}
