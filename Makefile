@@ -1,7 +1,7 @@
 # What CI runs is what we run: `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test bench tools format lint docs unit clean
+.PHONY: help demo build test bench fuzz tools format lint docs unit clean
 
 CARGO ?= cargo
 # How long `make demo` runs, in seconds; without it, until it is interrupted.
@@ -20,6 +20,9 @@ test: tools format lint docs unit ## everything that must hold: format, lints, d
 
 bench: ## the figures of the README; ONLY="path wear drain memory peers" for some of them
 	$(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
+
+fuzz: ## libFuzzer on every decoder; FUZZ_SECONDS=30 for each
+	@CARGO="$(CARGO)" FUZZ_SECONDS="$(or $(FUZZ_SECONDS),30)" sh fuzz/run.sh
 
 tools: ## installs the parts that the tests run against
 	@sh tests/setup.sh

@@ -161,8 +161,9 @@ fn topics_that_a_source_makes_up_take_a_bounded_part_of_the_memory() {
         gathering.seal();
     }
     let source = &gathering.sources[0];
-    let size = |(topic, targets): (&Box<str>, &Arc<[Target]>)| topic.len() + targets.iter().map(Target::size).sum::<usize>();
-    assert_eq!(source.topics.iter().map(size).sum::<usize>(), source.topic_bytes);
+    let names: usize = source.topics.keys().map(|topic| topic.len()).sum();
+    let targets = source.topics.values().flat_map(|targets| targets.iter());
+    assert_eq!(names + targets.map(Target::size).sum::<usize>(), source.topic_bytes);
     assert!(source.topic_bytes <= TOPIC_BYTES_A_SOURCE, "{}", source.topic_bytes);
     assert_eq!(ledger(&gathering, "all"), (500, 0));
 }
