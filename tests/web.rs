@@ -194,6 +194,33 @@ async fn the_status_has_the_names_and_shapes_that_other_programs_rely_on() {
 }
 
 #[tokio::test]
+async fn requests_of_any_bytes_keep_nobody_from_an_answer() {
+    let agent = Agent::start();
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let endless = [b"GET /".as_slice(), &[b'a'; 1 << 20]].concat();
+    let headers = [b"GET / HTTP/1.1\r\n".as_slice(), &b"a: b\r\n".repeat(10_000)].concat();
+    let requests: [&[u8]; 7] = [
+        &every_byte,
+        &endless,
+        &headers,
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"POST /api/status HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"GET /%ff%00?a=%zz HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"GET / HTT",
+    ];
+    let mut open = Vec::new();
+    for request in requests {
+        let mut page = TcpStream::connect(agent.page_address().await).await.unwrap();
+        let mut socket = agent.connected_to_socket().await;
+        let _refused = (page.write_all(request).await, socket.write_all(request).await);
+        open.push((page, socket));
+    }
+
+    assert_eq!(agent.get("/api/status").await.code, 200);
+    assert_eq!(asked("GET", "/api/status", agent.connected_to_socket().await).await.code, 200);
+}
+
+#[tokio::test]
 async fn an_agent_that_has_just_started_has_the_same_shape() {
     let agent = Agent::start();
 

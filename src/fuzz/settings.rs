@@ -34,6 +34,21 @@ mod tests {
     use super::*;
     use crate::fuzz::tests::cases;
 
+    #[test]
+    fn a_file_of_ten_thousand_levels_is_a_list_of_mistakes() {
+        const LEVELS: usize = 10_000;
+        for text in [
+            format!("a = {}{}", "[".repeat(LEVELS), "]".repeat(LEVELS)),
+            format!("a = {}{}", "{a=".repeat(LEVELS), "}".repeat(LEVELS)),
+            format!("a{} = 1", ".a".repeat(LEVELS)),
+            format!("[a{}]\nb = 1", ".a".repeat(LEVELS)),
+            format!("[[a{}]]\nb = 1", ".a".repeat(LEVELS)),
+            "[".repeat(LEVELS),
+        ] {
+            assert!(config::parse(&text, "gw-7").is_err());
+        }
+    }
+
     proptest! {
         #![proptest_config(cases(512))]
 

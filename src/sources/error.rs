@@ -127,6 +127,12 @@ pub enum SourceError {
         /// How long we waited.
         waited: Duration,
     },
+    /// The broker lives, and has not answered our SUBSCRIBE.
+    #[error("broker {url} does not answer our subscription; check its access list, its log and its load")]
+    BrokerDeaf {
+        /// As configured.
+        url: String,
+    },
     /// The broker hung up, or the network did.
     #[error(
         "the connection to broker {url} ended; when this repeats, see the broker's log: another client may use the same `client_id`"

@@ -204,6 +204,26 @@ async fn a_broker_that_says_nothing_any_more_is_left() {
 }
 
 #[tokio::test]
+async fn a_broker_that_answers_everything_but_the_subscription_is_left_and_asked_again() {
+    let broker = ScriptedBroker::start().await;
+    let mut config = broker.config(1);
+    config.keep_alive = Duration::from_secs(1);
+    let gateway = Gateway::start(config);
+    let mut connection = broker.accepts(false).await;
+
+    while let Some(packet) = connection.next().await {
+        if packet == Packet::PingReq {
+            connection.sends([Packet::PingResp]).await;
+        }
+    }
+
+    assert!(gateway.complains("source broker").await.contains("does not answer our subscription"));
+    let _connection = broker.accepts_first(true).await;
+    gateway.shows(|source| source.state == "connected" && source.error.is_none()).await;
+    gateway.kill().await;
+}
+
+#[tokio::test]
 async fn a_topic_that_the_broker_refuses_is_named_in_the_status() {
     let broker = ScriptedBroker::start().await;
     let gateway = Gateway::start(broker.config(1));

@@ -25,7 +25,7 @@ use super::{
     arrivals::Arrivals,
     link::{self, Link},
     redelivery::Delivery,
-    wire::{Incoming, Oversized, Wire, hash},
+    wire::{Incoming, Oversized, Wire, hash, name_of},
 };
 use crate::{
     clock,
@@ -59,6 +59,8 @@ pub struct Session<'a> {
     pub resumed: bool,
     /// The broker has taken all of our topics, on this connection.
     pub subscribed: bool,
+    /// How often half of the keep-alive time has passed since we asked for them; none when nothing is to be answered.
+    asked_for: Option<u32>,
 }
 
 impl<'a> Session<'a> {
@@ -86,6 +88,7 @@ impl<'a> Session<'a> {
             pings: Pings::default(),
             resumed: false,
             subscribed: false,
+            asked_for: None,
         };
 
         let login = config.username.as_ref().map(|username| Login { username: username.clone(), password });
@@ -110,6 +113,7 @@ impl<'a> Session<'a> {
         let qos = self.source.qos();
         let filters = self.source.config.topics.iter().map(|topic| SubscribeFilter::new(topic.clone(), qos));
         let packet = Subscribe { pkid: SUBSCRIBE, ..Subscribe::new_many(filters) };
+        self.asked_for = Some(0);
         self.send(&Packet::Subscribe(packet)).await
     }
 
@@ -296,6 +300,7 @@ impl<'a> Session<'a> {
                 Ok(())
             }
             Packet::SubAck(answer) if answer.return_codes.len() == self.source.config.topics.len() => {
+                self.asked_for = None;
                 self.subscribed = self.source.granted(&answer.return_codes);
                 Ok(())
             }
@@ -323,6 +328,11 @@ impl<'a> Session<'a> {
 
     fn keep_alive(&mut self, listening: bool, arrivals: &Arrivals) -> Result<(), SourceError> {
         let heard = std::mem::take(&mut self.framed.codec_mut().heard);
+        // A broker that answers everything but this one would look well, and send nothing.
+        self.asked_for = self.asked_for.map(|ticks| if listening { ticks + 1 } else { 0 });
+        if self.asked_for.is_some_and(|ticks| ticks > 2) {
+            return Err(SourceError::BrokerDeaf { url: self.source.config.url.clone() });
+        }
         if self.pings.tick(heard, listening) {
             return Err(SourceError::BrokerSilent { url: self.source.config.url.clone(), waited: self.keep_alive / 2 });
         }
@@ -368,26 +378,6 @@ impl<'a> Session<'a> {
 
     fn gone(&self) -> SourceError {
         SourceError::BrokerGone { url: self.source.config.url.clone(), source: None }
-    }
-}
-
-/// The kind of a packet, as the specification calls it: what is in one that does not belong here may be megabytes.
-fn name_of(packet: &Packet) -> &'static str {
-    match packet {
-        Packet::Connect(_) => "CONNECT",
-        Packet::ConnAck(_) => "a second CONNACK",
-        Packet::Publish(_) => "PUBLISH",
-        Packet::PubAck(_) => "PUBACK",
-        Packet::PubRec(_) => "PUBREC",
-        Packet::PubRel(_) => "PUBREL",
-        Packet::PubComp(_) => "PUBCOMP",
-        Packet::Subscribe(_) => "SUBSCRIBE",
-        Packet::SubAck(_) => "SUBACK",
-        Packet::Unsubscribe(_) => "UNSUBSCRIBE",
-        Packet::UnsubAck(_) => "UNSUBACK",
-        Packet::PingReq => "PINGREQ",
-        Packet::PingResp => "PINGRESP",
-        Packet::Disconnect => "DISCONNECT",
     }
 }
 

@@ -98,6 +98,26 @@ pub fn hash(topic: &str, payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(topic.as_bytes()), payload)
 }
 
+/// The kind of a packet, as the specification calls it: what is in one that does not belong here may be megabytes.
+pub fn name_of(packet: &Packet) -> &'static str {
+    match packet {
+        Packet::Connect(_) => "CONNECT",
+        Packet::ConnAck(_) => "a second CONNACK",
+        Packet::Publish(_) => "PUBLISH",
+        Packet::PubAck(_) => "PUBACK",
+        Packet::PubRec(_) => "PUBREC",
+        Packet::PubRel(_) => "PUBREL",
+        Packet::PubComp(_) => "PUBCOMP",
+        Packet::Subscribe(_) => "SUBSCRIBE",
+        Packet::SubAck(_) => "SUBACK",
+        Packet::Unsubscribe(_) => "UNSUBSCRIBE",
+        Packet::UnsubAck(_) => "UNSUBACK",
+        Packet::PingReq => "PINGREQ",
+        Packet::PingResp => "PINGRESP",
+        Packet::Disconnect => "DISCONNECT",
+    }
+}
+
 fn is_publish(bytes: &BytesMut) -> bool {
     bytes.first().is_some_and(|first| first >> 4 == 3)
 }
