@@ -197,7 +197,7 @@ async fn the_status_has_the_names_and_shapes_that_other_programs_rely_on() {
 async fn requests_of_any_bytes_keep_nobody_from_an_answer() {
     let agent = Agent::start();
     let every_byte: Vec<u8> = (0..=255).collect();
-    let endless = [b"GET /".as_slice(), &[b'a'; 1 << 20]].concat();
+    let endless = [b"GET /".as_slice(), &vec![b'a'; 1 << 20]].concat();
     let headers = [b"GET / HTTP/1.1\r\n".as_slice(), &b"a: b\r\n".repeat(10_000)].concat();
     let requests: [&[u8]; 7] = [
         &every_byte,

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use headwater::status::Reason;
 use rumqttc::{Packet, PubAck, PubComp, PubRec, PubRel, Publish, QoS, SubscribeReasonCode};
+use tokio::time::timeout;
 
 use crate::{
     gateway::{Gateway, payloads},
     script::{ScriptedBroker, again, publish},
+    support::DEADLINE,
 };
 
 fn puback(packet: u16) -> Packet {
@@ -211,11 +213,14 @@ async fn a_broker_that_answers_everything_but_the_subscription_is_left_and_asked
     let gateway = Gateway::start(config);
     let mut connection = broker.accepts(false).await;
 
-    while let Some(packet) = connection.next().await {
-        if packet == Packet::PingReq {
-            connection.sends([Packet::PingResp]).await;
+    let left = async {
+        while let Some(packet) = connection.next().await {
+            if packet == Packet::PingReq {
+                connection.sends([Packet::PingResp]).await;
+            }
         }
-    }
+    };
+    timeout(DEADLINE, left).await.expect("it stays");
 
     assert!(gateway.complains("source broker").await.contains("does not answer our subscription"));
     let _connection = broker.accepts_first(true).await;
