@@ -6,7 +6,7 @@
 pub mod audit;
 pub mod broker;
 pub mod kinesis;
-mod random;
+pub mod random;
 mod script;
 pub mod sensors;
 pub mod serial;
