@@ -1,7 +1,7 @@
 # What CI runs is what we run: `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test bench fuzz tools format lint docs unit clean
+.PHONY: help demo build test bench soak fuzz tools format lint docs unit clean
 
 CARGO ?= cargo
 # How long `make demo` runs, in seconds; without it, until it is interrupted.
@@ -18,11 +18,15 @@ build: ## the release binary, target/release/headwater
 
 test: tools format lint docs unit ## everything that must hold: format, lints, docs, tests; installs what the tests need
 
-bench: ## the figures of the README; ONLY="path wear drain memory peers" for some of them
+bench: ## the figures of the README; ONLY="path wear drain deep memory peers" for some of them
 	$(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
 
 fuzz: ## libFuzzer on every decoder; FUZZ_SECONDS=30 for each
 	@CARGO="$(CARGO)" FUZZ_SECONDS="$(or $(FUZZ_SECONDS),30)" sh fuzz/run.sh
+
+soak: tools ## faults at random for SOAK_MINUTES=10, a backlog of 10 GB, and one table of what became of every reading
+	$(CARGO) bench --locked --no-run --bench soak --bench figures
+	$(CARGO) bench --locked --bench soak
 
 tools: ## installs the parts that the tests run against
 	@sh tests/setup.sh

@@ -9,6 +9,7 @@
 
 #![allow(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
 
+mod deep;
 mod drain;
 mod memory;
 mod path;
@@ -22,10 +23,11 @@ use support::{Outcome, cloud, load, machine};
 
 type Figure = (&'static str, fn() -> Outcome<()>);
 
-const FIGURES: [Figure; 5] = [
+const FIGURES: [Figure; 6] = [
     ("path", path::measure),
     ("wear", wear::measure),
     ("drain", drain::measure),
+    ("deep", deep::measure),
     ("memory", memory::measure),
     ("peers", peers::measure),
 ];
@@ -47,9 +49,10 @@ fn run(args: &[String]) -> Outcome<()> {
         ["as", "broker"] => load::serve(),
         ["as", "cloud", rest @ ..] => cloud::serve(rest),
         ["as", "writer", rest @ ..] => wear::write_groups(rest),
+        ["as", "victim", rest @ ..] => deep::write_until_killed(rest),
         wanted => {
             if let Some(unknown) = wanted.iter().find(|name| FIGURES.iter().all(|(known, _)| known != *name)) {
-                return Err(format!("there is no figure {unknown}; there are path, wear, drain, memory and peers").into());
+                return Err(format!("there is no figure {unknown}; there are path, wear, drain, deep, memory and peers").into());
             }
             println!("{}", machine::description());
             let mut chosen = FIGURES.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));

@@ -131,6 +131,8 @@ pub struct Mark {
     pub up_to: Ordinal,
     /// Of its readings in this group, those that the sender may repeat.
     pub fingerprints: Vec<Fingerprint>,
+    /// How many publishes, these included, the sender may repeat as far as the source knows; a window of them is kept anyway.
+    pub repeatable: usize,
 }
 
 /// What of a lane is to be sent next; outstanding until [`Buffer::forget`] or [`Buffer::release`].

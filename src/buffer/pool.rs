@@ -340,7 +340,7 @@ impl Pool {
             for mark in group.marks {
                 receipts.insert(mark.source, mark.up_to);
                 if let Some(repeats) = self.repeats.get_mut(&mark.source) {
-                    repeats.confirmed(mark.fingerprints);
+                    repeats.confirmed(mark.fingerprints, mark.repeatable);
                 }
             }
         }

@@ -74,7 +74,7 @@ impl Bench {
         };
         self.seq += 1;
         let fingerprints = vec![Fingerprint { packet: 9, hash: u32::try_from(self.seq).unwrap() }];
-        let marks = vec![Mark { source: SOURCE, up_to: self.seq, fingerprints }];
+        let marks = vec![Mark { source: SOURCE, up_to: self.seq, fingerprints, repeatable: 0 }];
         self.status.received("s", 1);
         self.buffer().append(Group { chunks: vec![chunk], marks, since: Instant::now() });
     }

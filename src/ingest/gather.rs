@@ -88,6 +88,8 @@ struct SourceState {
     received: Ordinal,
     sealed: Ordinal,
     fingerprints: Vec<Fingerprint>,
+    /// How many publishes its sender may repeat.
+    repeatable: usize,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,7 @@ impl Gathering {
             received: 0,
             sealed: 0,
             fingerprints: Vec::new(),
+            repeatable: 0,
         };
         Self {
             device,
@@ -143,6 +146,11 @@ impl Gathering {
             full: false,
             since: None,
         }
+    }
+
+    /// The sender of source `index` may repeat so many publishes, what comes next included.
+    pub(super) fn may_be_repeated(&mut self, index: usize, publishes: usize) {
+        self.sources[index].repeatable = publishes;
     }
 
     /// Takes readings of source `index`, in the order of their arrival, until the group is full; says how many that were.
@@ -273,7 +281,8 @@ impl Gathering {
         let mark = |source: &mut SourceState| {
             (source.sealed < source.received).then(|| {
                 source.sealed = source.received;
-                Mark { source: source.settings.id, up_to: source.received, fingerprints: take_sized(&mut source.fingerprints) }
+                let SourceState { settings, received, fingerprints, repeatable, .. } = source;
+                Mark { source: settings.id, up_to: *received, fingerprints: take_sized(fingerprints), repeatable: *repeatable }
             })
         };
         Some(Group { chunks, marks: self.sources.iter_mut().filter_map(mark).collect(), since })

@@ -25,6 +25,7 @@ pub struct IntakeClosed;
 pub struct Intake {
     pub(super) queue: mpsc::Sender<Vec<Reading>>,
     pub(super) safe: watch::Receiver<Ordinal>,
+    pub(super) repeatable: watch::Sender<usize>,
     pub(super) router: Router,
 }
 
@@ -33,7 +34,7 @@ impl Intake {
     ///
     /// Nothing is taken before [`Slot::offer`], so a caller may stop waiting at any time.
     pub async fn ready(&self) -> Result<Slot<'_>, IntakeClosed> {
-        self.queue.reserve().await.map(Slot).map_err(|_| IntakeClosed)
+        self.queue.reserve().await.map(|room| Slot(room, &self.repeatable)).map_err(|_| IntakeClosed)
     }
 
     /// Waits until more than `known` readings are safe, and says how many: all up to that one are confirmed by their destinations or
@@ -55,9 +56,14 @@ impl Intake {
 }
 
 /// Room for one batch.
-pub struct Slot<'a>(mpsc::Permit<'a, Vec<Reading>>);
+pub struct Slot<'a>(mpsc::Permit<'a, Vec<Reading>>, &'a watch::Sender<usize>);
 
 impl Slot<'_> {
+    /// The sender may repeat so many publishes, the batch that is offered next included: what is kept of them for the next run.
+    pub fn may_be_repeated(&self, publishes: usize) {
+        self.1.send_replace(publishes);
+    }
+
     /// Hands over `batch`, in the order of arrival.
     pub fn offer(self, batch: Vec<Reading>) {
         self.0.send(batch);
@@ -70,11 +76,14 @@ pub struct Door {
     pub queue: mpsc::Receiver<Vec<Reading>>,
     /// Where the receipt is published.
     pub safe: watch::Sender<Ordinal>,
+    /// How many publishes the sender may repeat, the last batch included.
+    pub repeatable: watch::Receiver<usize>,
 }
 
 /// Both ends of one source's way into the agent.
 pub fn door(router: Router) -> (Intake, Door) {
     let (offered, queue) = mpsc::channel(QUEUED_BATCHES);
     let (publish, safe) = watch::channel(0);
-    (Intake { queue: offered, safe, router }, Door { queue, safe: publish })
+    let (tell, repeatable) = watch::channel(0);
+    (Intake { queue: offered, safe, repeatable: tell, router }, Door { queue, safe: publish, repeatable })
 }

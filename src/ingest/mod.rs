@@ -89,6 +89,7 @@ pub struct Ingest {
 struct Door {
     queue: mpsc::Receiver<Vec<Reading>>,
     safe: watch::Receiver<Ordinal>,
+    repeatable: watch::Receiver<usize>,
     /// Readings without receipt at which a write is asked for.
     half_window: Option<u64>,
     reachable: Vec<String>,
@@ -104,6 +105,7 @@ pub fn stage(settings: IngestSettings, buffer: Buffer, status: &Status) -> (Vec<
         doors.push(Door {
             queue: door.queue,
             safe: door.safe.subscribe(),
+            repeatable: door.repeatable,
             half_window: source.window.map(|window| u64::from(window / 2).max(1)),
             reachable: settings.routes.reachable_from(source.id).map(Into::into).collect(),
             closed: false,
@@ -141,6 +143,7 @@ impl Ingest {
     }
 
     fn take(&mut self, door: usize, mut batch: &[Reading]) {
+        self.gathering.may_be_repeated(door, *self.doors[door].repeatable.borrow());
         while !batch.is_empty() {
             let taken = self.gathering.take(Instant::now(), door, batch);
             batch = &batch[taken..];

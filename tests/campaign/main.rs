@@ -1,4 +1,4 @@
-//! What random campaigns of faults have found: each test is the shortest way to a defect that one of them met.
+//! A random campaign of kills, and what such campaigns have found: each other test is the shortest way to a defect that one of them met.
 
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -7,15 +7,5 @@
 mod support;
 
 mod full;
+mod kills;
 mod stopping;
-
-use support::{eventually, mosquitto::Mosquitto};
-
-/// Waits until the broker has the agent's subscription: what is published before goes nowhere.
-async fn is_subscribed(broker: &Mosquitto) {
-    eventually("the broker logs the subscription", async || {
-        let log = broker.log();
-        if log.contains("headwater-gw-1-broker 1 ") { Ok(()) } else { Err(log) }
-    })
-    .await;
-}

@@ -96,6 +96,8 @@ pub struct Consumer {
 struct Seen {
     readings: u64,
     next: u64,
+    /// By name, the topic and the sensor's number.
+    values: BTreeMap<u64, (String, u64)>,
 }
 
 impl Consumer {
@@ -103,6 +105,11 @@ impl Consumer {
     pub fn takes(&mut self, data: &[u8]) {
         let reading = Reading::decode(data);
         let lane = self.lanes.entry((reading.run.clone(), reading.lane.clone())).or_default();
+        let value = (reading.topic.clone(), reading.number());
+        let first = lane.values.entry(reading.seq).or_insert_with(|| value.clone());
+        if *first != value && self.wrong.len() < 5 {
+            self.wrong.push(format!("a name that was given twice, first to {first:?}: {reading:?}"));
+        }
         if reading.seq < lane.next {
             // A lane rises, so a lower number is one that was there, unless it was skipped: then it counts as missing for ever.
             self.repeats.same_name += 1;
@@ -110,7 +117,7 @@ impl Consumer {
         }
         lane.next = reading.seq + 1;
         lane.readings += 1;
-        let number = reading.number();
+        let (_, number) = value;
         let last = self.sensors.entry(reading.topic.clone()).or_default();
         if number > *last {
             self.skipped += number - *last - 1;
@@ -153,6 +160,11 @@ impl Consumer {
     /// By topic, the last number that came.
     pub fn sensors(&self) -> &BTreeMap<String, u64> {
         &self.sensors
+    }
+
+    /// What must never be, the first few of it.
+    pub fn wrong(&self) -> &[String] {
+        &self.wrong
     }
 
     /// Checks that no reading is missing, and that all are what they should be.

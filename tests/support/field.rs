@@ -50,7 +50,12 @@ impl Field {
 
     /// The sensors publish `n` readings in turn; returns when the broker has all of them.
     pub async fn publishes(&mut self, n: u64) {
-        let Self { publisher, sent, turn, padding, qos, .. } = self;
+        self.publishes_while(n, async |_| ()).await;
+    }
+
+    /// The same while something happens to the broker; returns when both are done.
+    pub async fn publishes_while<T>(&mut self, n: u64, meanwhile: impl AsyncFnOnce(&mut Mosquitto) -> T) -> T {
+        let Self { broker, publisher, sent, turn, padding, qos, .. } = self;
         let readings = (0..n).map(|_| {
             *turn += 1;
             let topic = format!("plant/{}/temp", *turn % SENSORS);
@@ -58,12 +63,30 @@ impl Field {
             let payload = if *padding == 0 { number.to_string() } else { format!("[{number},\"{}\"]", "x".repeat(*padding)) };
             (topic, payload)
         });
-        publisher.publish_all(*qos, readings).await;
+        let ((), done) = tokio::join!(publisher.publish_all(*qos, readings), meanwhile(broker));
+        done
     }
 
     /// One message, which nobody counts.
     pub async fn publishes_message(&mut self, topic: &str, payload: impl Into<Vec<u8>>) {
         self.publisher.publish(topic, payload, 1).await;
+    }
+
+    /// `n` messages of so many bytes, which nobody counts; returns when the broker has all of them.
+    pub async fn floods(&mut self, topic: &str, n: u64, bytes: usize) {
+        self.publisher.publish_all(1, (0..n).map(|_| (topic, vec![b'x'; bytes]))).await;
+    }
+
+    /// Readings that the sensors sent again, because a connection broke before the broker's acknowledgement: it may have had them.
+    pub fn sent_again(&self) -> u64 {
+        self.publisher.again()
+    }
+
+    /// The broker is killed where it is, just after it has saved.
+    pub async fn broker_dies_after_a_save(&mut self) {
+        self.broker.save().await;
+        self.publishes_message("nobody/listens", "").await; // it answers this when it has saved
+        self.broker.kill().await;
     }
 
     /// Another way to the broker, for one that asks who comes.

@@ -11,6 +11,7 @@
 //! | [`process`] | the `headwater` binary: configured, started, stopped, cut off from power |
 //! | [`gateway`], [`field`], [`cloud`] | a whole installation, in the words of the people who run one |
 //! | [`cable`] | what the agent reaches the broker through; can be muted and cut |
+//! | [`campaign`] | a random campaign of faults against one installation, and what became of every reading |
 //! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
 //! | [`certificates`] | an authority, and what it signs, for TLS |
 //! | [`part`] | any child process: what it said, how it ended |
@@ -22,6 +23,8 @@
 #![allow(dead_code, reason = "each test file uses the parts that it needs")]
 
 pub mod cable;
+#[cfg(feature = "demo")]
+pub mod campaign;
 pub mod certificates;
 #[cfg(feature = "demo")]
 pub mod cloud;

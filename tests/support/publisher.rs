@@ -24,6 +24,7 @@ pub struct Publisher {
     options: MqttOptions,
     client: AsyncClient,
     events: EventLoop,
+    again: u64,
 }
 
 impl Publisher {
@@ -41,12 +42,17 @@ impl Publisher {
     pub fn with(mut options: MqttOptions) -> Self {
         options.set_keep_alive(QUIET).set_max_packet_size(16 << 20, 16 << 20);
         let (client, events) = AsyncClient::new(options.clone(), QUEUE);
-        Self { options, client, events }
+        Self { options, client, events, again: 0 }
     }
 
     /// Publishes one message and waits until the broker acknowledged it; at QoS 0, until it is written to the socket.
     pub async fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>, qos: u8) {
         self.publish_all(qos, [(topic, payload)]).await;
+    }
+
+    /// Messages that were on the way when a connection broke, and were published again.
+    pub fn again(&self) -> u64 {
+        self.again
     }
 
     /// Publishes many, in this order, without waiting for one before the next; returns when all are acknowledged.
@@ -81,7 +87,7 @@ impl Publisher {
                     trouble = error.to_string();
                     tokio::time::sleep(GLANCE).await; // a broker that is away refuses at once, and would be asked without a pause
                     (self.client, self.events) = AsyncClient::new(self.options.clone(), QUEUE);
-                    on_the_way = 0;
+                    self.again += std::mem::take(&mut on_the_way) as u64;
                 }
             }
         }

@@ -44,13 +44,18 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Opens the buffer in `folder`.
+    /// Opens the buffer in `folder`, at its default size.
     pub fn open(folder: &Path) -> Outcome<Self> {
+        Self::with_room(folder, 2 << 30)
+    }
+
+    /// The same with room for `max_size` bytes.
+    pub fn with_room(folder: &Path, max_size: u64) -> Outcome<Self> {
         let settings = BufferSettings {
             path: folder.join("buffer.db"),
             hold: Duration::from_hours(1),
             memory: 4 << 20,
-            max_size: 2 << 30,
+            max_size,
             streams: [(NAME.to_owned(), (WhenFull::DropOldest, None))].into(),
             windows: [("broker".to_owned(), (SOURCE, WINDOW))].into(),
         };
@@ -67,6 +72,20 @@ impl Gate {
 
     /// Adds a group of `readings`, and waits until it is on the disk.
     pub fn commit(&mut self, data: &Bytes, readings: u64) -> Outcome<()> {
+        self.append(data, readings);
+        self.buffer.write();
+        self.settle()
+    }
+
+    /// Waits until everything is on the disk.
+    pub fn settle(&mut self) -> Outcome<()> {
+        let readings = self.readings;
+        self.runtime.block_on(self.safe.wait_for(|safe| *safe >= readings))?;
+        Ok(())
+    }
+
+    /// Adds a group of `readings`; nobody looks at the bound of the memory.
+    pub fn append(&mut self, data: &Bytes, readings: u64) {
         let first_seq = self.readings;
         self.readings += readings;
         // The ledger is ingest's to keep; without it nothing could be delivered.
@@ -79,18 +98,24 @@ impl Gate {
         let fingerprints = (first_seq..self.readings).map(fingerprint).collect();
         let chunk =
             Chunk { lane: self.lane.id, readings, run: RunId(1), first_seq, arrived: Timestamp(1), keys: None, data: data.clone() };
-        let mark = Mark { source: SOURCE, up_to: self.readings, fingerprints };
+        let mark = Mark { source: SOURCE, up_to: self.readings, fingerprints, repeatable: 0 };
         self.buffer.append(Group { chunks: vec![chunk], marks: vec![mark], since: Instant::now() });
-        self.buffer.write();
-        let readings = self.readings;
-        self.runtime.block_on(self.safe.wait_for(|safe| *safe >= readings))?;
-        Ok(())
     }
 
-    /// Delivers the oldest, until at most `bytes` wait.
+    /// Bytes that wait.
+    pub fn waiting(&self) -> u64 {
+        self.buffer.waiting(self.lane.id).bytes
+    }
+
+    /// Delivers the oldest, chunk by chunk, until at most `bytes` wait.
     pub fn drain_to(&mut self, bytes: u64) -> Outcome<()> {
-        while self.buffer.waiting(self.lane.id).bytes > bytes {
-            let taken = self.runtime.block_on(self.buffer.oldest(self.lane.id, 1))?;
+        self.drain_in_pieces(bytes, 1)
+    }
+
+    /// The same, as much at a time as holds `at_once` bytes.
+    pub fn drain_in_pieces(&mut self, bytes: u64, at_once: u64) -> Outcome<()> {
+        while self.waiting() > bytes {
+            let taken = self.runtime.block_on(self.buffer.oldest(self.lane.id, at_once))?;
             let taken = taken.ok_or("what waits is not there")?;
             let last = taken.pieces.last().ok_or("nothing was taken")?;
             let delivered = Delivered {

@@ -1,8 +1,9 @@
 //! What brokers may send again, and which rows of the file hold it.
 //!
-//! A broker has a window of publishes in flight, so it repeats none but the last so many. Each commit adds a row with the fingerprints
-//! that came since the commit before, and takes away the rows that a whole window has followed; writing the window anew each time would
-//! be a fifth of what a small commit writes.
+//! A broker has a window of publishes in flight, so it repeats none but the last so many; or more, where it does not keep to its own
+//! window: mosquitto 2.0.11 hands a client that comes back all that has queued up. The source knows how many it has not seen settled,
+//! and what is kept is never less than that. Each commit adds a row with the fingerprints that came since the commit before, and takes
+//! away the rows that a whole window has followed; writing the window anew each time would be a fifth of what a small commit writes.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,8 +12,10 @@ use super::{Fingerprint, Pool, SourceId};
 /// What is kept of one source's publishes.
 #[derive(Debug)]
 pub(super) struct Repeats {
-    /// Most publishes that the broker has in flight to us.
+    /// Most publishes that the broker should have in flight to us.
     window: usize,
+    /// How many it may repeat by what the source knows, at least a window.
+    keep: usize,
     /// The rows that hold fingerprints, oldest first, and how many.
     rows: VecDeque<(u64, usize)>,
     /// Of readings that were confirmed without being written.
@@ -33,23 +36,29 @@ pub(in crate::buffer) struct Receipt {
 
 impl Repeats {
     pub(super) fn new(window: usize, rows: Vec<(u64, usize)>) -> Self {
-        Self { window, rows: rows.into(), unsaved: VecDeque::new() }
+        Self { window, keep: window, rows: rows.into(), unsaved: VecDeque::new() }
     }
 
-    /// Publishes whose readings were confirmed without being written.
-    pub(super) fn confirmed(&mut self, fingerprints: Vec<Fingerprint>) {
+    /// The broker may repeat so many publishes.
+    fn expect(&mut self, repeatable: usize) {
+        self.keep = repeatable.max(self.window);
+    }
+
+    /// Publishes whose readings were confirmed without being written, and how many the broker may repeat with them.
+    pub(super) fn confirmed(&mut self, fingerprints: Vec<Fingerprint>, repeatable: usize) {
+        self.expect(repeatable);
         self.unsaved.extend(fingerprints);
-        let surplus = self.unsaved.len().saturating_sub(self.window);
+        let surplus = self.unsaved.len().saturating_sub(self.keep);
         self.unsaved.drain(..surplus);
     }
 
     /// The row `row` with what came since the last one, `fresh` at the end.
     fn receipt(&self, source: SourceId, row: u64, fresh: &[Fingerprint]) -> Receipt {
         let all: Vec<Fingerprint> = self.unsaved.iter().chain(fresh).copied().collect();
-        let fingerprints = all[all.len().saturating_sub(self.window)..].to_vec();
+        let fingerprints = all[all.len().saturating_sub(self.keep)..].to_vec();
         let mut newer = fingerprints.len();
         let mut needed = self.rows.iter().rev().take_while(|(_, count)| {
-            let needed = newer < self.window;
+            let needed = newer < self.keep;
             newer += count;
             needed
         });
@@ -70,6 +79,9 @@ impl Pool {
         let mut fresh: BTreeMap<SourceId, Vec<Fingerprint>> = BTreeMap::new();
         for mark in self.groups.iter().take_while(|group| group.number < below).flat_map(|group| &group.marks) {
             fresh.entry(mark.source).or_default().extend(&mark.fingerprints);
+            if let Some(repeats) = self.repeats.get_mut(&mark.source) {
+                repeats.expect(mark.repeatable);
+            }
         }
         let mut receipts = Vec::new();
         for (source, repeats) in &self.repeats {
@@ -116,12 +128,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_broker_has_in_flight_beyond_its_window_is_kept_until_it_is_settled() {
+        let mut repeats = Repeats::new(2, vec![(0, 5)]);
+        let mut kept = Vec::new();
+        for (row, repeatable) in [(1, 7), (2, 9), (3, 9), (4, 0)] {
+            repeats.expect(repeatable);
+            let receipt = repeats.receipt(SourceId(0), row, &publishes([1, 2]));
+            repeats.saved(&receipt);
+            kept.push(repeats.rows.iter().map(|(row, _)| *row).collect::<Vec<_>>());
+        }
+        assert_eq!(kept, [vec![0, 1], vec![0, 1, 2], vec![0, 1, 2, 3], vec![4]]);
+    }
+
+    #[test]
     fn what_was_confirmed_without_being_written_goes_with_the_next_row_once() {
         let mut repeats = Repeats::new(3, Vec::new());
-        repeats.confirmed(publishes([1, 2, 3, 4]));
+        repeats.confirmed(publishes([1, 2, 3, 4]), 0);
         let first = repeats.receipt(SourceId(0), 0, &publishes([5]));
         assert_eq!(first.fingerprints, publishes([3, 4, 5]));
-        repeats.confirmed(publishes([6]));
+        repeats.confirmed(publishes([6]), 0);
         repeats.saved(&Receipt { unsaved: 2, ..first });
         assert_eq!(repeats.receipt(SourceId(0), 1, &[]).fingerprints, publishes([6]));
     }

@@ -30,7 +30,7 @@ fn chunk(lane: LaneId, bytes: usize) -> Chunk {
 
 fn group(since: Instant, up_to: Ordinal, chunks: Vec<Chunk>) -> Group {
     let fingerprints = vec![Fingerprint { packet: u16::try_from(up_to).unwrap(), hash: 0 }];
-    Group { chunks, marks: vec![Mark { source: SOURCE, up_to, fingerprints }], since }
+    Group { chunks, marks: vec![Mark { source: SOURCE, up_to, fingerprints, repeatable: 0 }], since }
 }
 
 fn delivered(number: u64, bytes: u64) -> Delivered {

@@ -52,6 +52,11 @@ impl Faults {
         self.next.extend(std::iter::repeat_n(failure, n));
     }
 
+    /// Those that were asked for and did not happen do not happen any more; says how many those are.
+    pub fn call_off(&mut self) -> usize {
+        std::mem::take(&mut self.next).len()
+    }
+
     /// From now on each record is refused with `InternalFailure` at a chance of `percent`; 0 ends it.
     pub fn refuse_at_random(&mut self, percent: f64, seed: u64) {
         self.random = (percent > 0.0).then(|| (percent / 100.0, Random::new(seed)));

@@ -151,6 +151,11 @@ impl Endpoint {
         self.change(|state| state.faults.fail_next(n, failure));
     }
 
+    /// Calls off the failures that [`Self::fail_next`] asked for and that have not happened; says how many those are.
+    pub fn call_off_failures(&self) -> usize {
+        self.change(|state| state.faults.call_off())
+    }
+
     /// Splits a shard of `stream` in the middle of its hash keys.
     pub fn split(&self, stream: &str, shard: ShardId) -> Result<[ShardId; 2], ReshardError> {
         let now = self.shared.moment().since_start;

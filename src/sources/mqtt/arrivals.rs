@@ -66,6 +66,7 @@ impl Arrivals {
         let batch = self.take();
         // The next one is likely to be as long.
         self.batch.reserve(batch.len());
+        slot.may_be_repeated(self.memory.unsettled());
         slot.offer(batch);
     }
 

@@ -125,6 +125,11 @@ impl Redelivery {
         }
     }
 
+    /// How many QoS 1 publishes the broker may repeat, as far as we know.
+    pub fn unsettled(&self) -> usize {
+        self.seen.len()
+    }
+
     /// What a PINGREQ that is sent now will settle, once it is answered: the broker takes packets in order, so it will have had all
     /// acknowledgements before. Nothing while it may be repeating.
     pub fn fence(&self) -> Option<Ordinal> {

@@ -1,0 +1,46 @@
+//! Parts of the soak that are programs of their own: each is run to its end, shows its lines, and adds to the tally.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use crate::support::campaign::Tally;
+
+/// The figures of a backlog of so many MiB; a goal that is missed is unexplained.
+pub fn deep_backlog(mib: u64, tally: &mut Tally) {
+    if mib == 0 {
+        return;
+    }
+    let mut cargo = cargo();
+    cargo.args(["bench", "--locked", "--bench", "figures", "--", "deep"]).env("FIGURES_BACKLOG_MIB", mib.to_string());
+    let said = run("deep backlog", &mut cargo, tally);
+    tally.inject("deep backlog, MiB", mib);
+    let missed = said.iter().filter(|line| line.ends_with("MISSED"));
+    tally.unexplained.extend(missed.map(|line| format!("deep backlog: {}", line.trim())));
+}
+
+/// The cargo that runs us.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Runs it to its end; a part that fails is unexplained. Says what it said.
+fn run(name: &str, command: &mut Command, tally: &mut Tally) -> Vec<String> {
+    println!("\n{name}");
+    let mut said = Vec::new();
+    let ended = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().and_then(|mut child| {
+        let out = child.stdout.take().into_iter();
+        for line in out.flat_map(|out| BufReader::new(out).lines()).map_while(Result::ok) {
+            println!("  {line}");
+            said.push(line);
+        }
+        child.wait()
+    });
+    match ended {
+        Ok(status) if status.success() => {}
+        Ok(status) => tally.unexplained.push(format!("{name}: {status}")),
+        Err(error) => tally.unexplained.push(format!("{name}: {error}")),
+    }
+    said
+}
