@@ -90,7 +90,7 @@ pub struct Ledger {
     pub buffered: u64,
     /// Given up, by reason.
     pub dropped: Reasons,
-    /// Never taken, by reason.
+    /// Not to be carried, by reason.
     pub rejected: Reasons,
     /// Sent again after an answer was lost: the stream may have them twice, with the same name.
     pub duplicated: u64,
@@ -126,6 +126,8 @@ pub enum Reason {
     TooLarge,
     /// No stream takes it.
     Unrouted,
+    /// Its destination calls it invalid, and took others: it is set aside.
+    Refused,
 }
 
 impl Reason {
@@ -137,6 +139,7 @@ impl Reason {
             Self::Corrupt => "corrupt",
             Self::TooLarge => "too_large",
             Self::Unrouted => "unrouted",
+            Self::Refused => "refused",
         }
     }
 }
@@ -206,14 +209,23 @@ pub struct LinkState {
     pub endpoint: String,
     /// The address that it was last reached at.
     pub address: Option<SocketAddr>,
-    /// Why it is not up.
+    /// Why it is not up; none before the first request has come to an end.
     pub error: Option<String>,
+    /// When it is tried again, while it is not up.
+    pub retry_at: Option<Timestamp>,
     /// Body bytes sent, refused ones included.
     pub uploaded: u64,
     /// Record bytes that the service refused.
     pub refused: u64,
     /// Time that requests took, from sending to answer.
     pub put: Durations,
+}
+
+impl LinkState {
+    /// Whether anything is known of it: before, it is neither up nor down.
+    pub fn tried(&self) -> bool {
+        self.up || self.error.is_some()
+    }
 }
 
 /// What the buffer holds, and where.
@@ -231,6 +243,12 @@ pub struct BufferState {
     pub blocked: bool,
     /// Bytes of readings in memory.
     pub memory: u64,
+    /// Readings that are set aside in the file, those of earlier runs included.
+    pub set_aside: u64,
+    /// Bytes of them.
+    pub set_aside_bytes: u64,
+    /// Of those that were set aside, how many have made room for others since the start.
+    pub set_aside_gone: u64,
     /// Time that commits took.
     pub commit: Durations,
 }
@@ -364,6 +382,14 @@ impl Status {
         let mut state = self.lock();
         let ledger = state.ledger(stream);
         ledger.received += n;
+        ledger.rejected.add(why, n);
+    }
+
+    /// `n` readings of `stream` that waited can't be carried, and are set aside.
+    pub fn set_aside(&self, stream: &str, why: Reason, n: u64) {
+        let mut state = self.lock();
+        let ledger = state.ledger(stream);
+        ledger.buffered -= n;
         ledger.rejected.add(why, n);
     }
 

@@ -171,7 +171,7 @@ async fn the_status_has_the_names_and_shapes_that_other_programs_rely_on() {
         "version",
     ];
     assert_eq!(keys(&shown), top);
-    assert_eq!(keys(&shown["link"]), ["address", "endpoint", "error", "since", "up"]);
+    assert_eq!(keys(&shown["link"]), ["address", "endpoint", "error", "retry_at", "since", "up"]);
     assert_eq!(keys(&shown["ledger"]), LEDGER);
     assert_eq!(keys(&shown["backlog"]), BACKLOG);
     assert_eq!(keys(&shown["disk"]), ["free", "max", "used", "written"]);
@@ -226,7 +226,7 @@ async fn an_agent_that_has_just_started_has_the_same_shape() {
 
     let shown: Value = serde_json::from_str(&agent.get("/api/status").await.body).unwrap();
 
-    assert_eq!(keys(&shown["link"]), ["address", "endpoint", "error", "since", "up"]);
+    assert_eq!(keys(&shown["link"]), ["address", "endpoint", "error", "retry_at", "since", "up"]);
     assert_eq!(shown["state"], "sending");
     assert_eq!(shown["streams"], serde_json::json!({}));
     assert_eq!(shown["problems"], serde_json::json!([]));

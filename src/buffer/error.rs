@@ -54,6 +54,15 @@ pub enum BufferError {
         #[source]
         source: BoxError,
     },
+    /// A chunk is not made of readings.
+    #[error("a chunk in the buffer {path} can't be taken apart; please report it, the readings stay in the buffer")]
+    Malformed {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
     /// The thread that owns the file is gone.
     #[error("the buffer is closed")]
     Closed,

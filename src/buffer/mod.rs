@@ -3,8 +3,8 @@
 //! The uplink may be away for days, and a sensor never repeats itself, so readings wait here: in memory while the link is good, in
 //! SQLite when they must. One interface, append → oldest → forget, behind which only the buffer knows where a chunk lies.
 //!
-//! Invariants: a chunk stays, in memory or on disk, until its destination confirmed it. A receipt is given only for what is confirmed or
-//! fsynced. Memory and disk are bounded; when both are full, [`Buffer::has_room`] says no, and the wait travels back to the source.
+//! Invariants: a chunk stays, in memory or on disk, until its destination confirmed it, or it was set aside. A receipt is given only for
+//! what is confirmed or fsynced. Memory and disk are bounded; when both are full, [`Buffer::has_room`] says no, and the wait travels back to the source.
 
 mod error;
 mod pool;
@@ -181,6 +181,25 @@ pub struct Delivered {
     pub up_to: Position,
 }
 
+/// A reading that its destination calls invalid, and that is kept out of its lane's way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The run that named it.
+    pub run: RunId,
+    /// Its number.
+    pub seq: u64,
+    /// When the first reading of its chunk arrived.
+    pub arrived: Timestamp,
+    /// What the destination said.
+    pub reason: String,
+    /// Where the encoding tells.
+    pub topic: Option<String>,
+    /// Where it is not the lane's own.
+    pub partition_key: Option<String>,
+    /// The user record.
+    pub data: Bytes,
+}
+
 /// What waits in a lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
@@ -228,6 +247,7 @@ struct Shared {
 struct Inner {
     pool: Pool,
     reads: VecDeque<ReadRequest>,
+    asides: VecDeque<AsideRequest>,
     receipts: BTreeMap<SourceId, watch::Sender<Ordinal>>,
     closing: bool,
 }
@@ -238,6 +258,12 @@ struct ReadRequest {
     below: u64,
     at_most: u64,
     reply: oneshot::Sender<Result<Option<Taken>, BufferError>>,
+}
+
+struct AsideRequest {
+    lane: LaneId,
+    reason: String,
+    reply: oneshot::Sender<Result<bool, BufferError>>,
 }
 
 /// What a buffer knows from before.
@@ -329,6 +355,17 @@ impl Buffer {
         let receipts = inner.pool.forget(now, lane, delivered);
         self.0.0.status.delivered(stream, delivered.readings);
         self.settle(inner, &receipts);
+    }
+
+    /// Takes the first reading that is outstanding of `lane` out of it, since its destination calls it invalid for `reason`. When this
+    /// returns `true` it is on the disk, in the table `rejected`, and what was outstanding behind it waits again; with `false` it was gone.
+    ///
+    /// Errors: the reading is where it was; nothing is outstanding.
+    pub async fn set_aside(&self, lane: LaneId, reason: String) -> Result<bool, BufferError> {
+        let (reply, answer) = oneshot::channel();
+        self.lock().asides.push_back(AsideRequest { lane, reason, reply });
+        self.0.0.work.notify_one();
+        answer.await.map_err(|_| BufferError::Closed)?
     }
 
     /// What was outstanding of `lane` was not confirmed, and waits again.

@@ -3,8 +3,10 @@
 //! A lane's chunks are numbered. The last ones are in memory, written already or not; those before are on the disk alone. A group is a
 //! point in the order of arrival: when all of its chunks, and all groups before it, are confirmed or written, its readings are safe.
 //!
-//! Invariant: a chunk stays, in memory or on disk, until its destination confirmed it (`forget`), or overflow took it (`overflow.rs`).
+//! Invariant: a chunk stays, in memory or on disk, until its destination confirmed it (`forget`), it was set aside
+//! (`aside.rs`), or overflow took it (`overflow.rs`).
 
+mod aside;
 mod overflow;
 mod repeats;
 mod write;
@@ -19,7 +21,7 @@ use std::{
 };
 
 use super::{
-    Chunk, Delivered, Group, Lane, LaneId, Mark, Piece, Position, Taken,
+    Chunk, Delivered, Group, Lane, LaneId, Layout, Mark, Piece, Position, Taken,
     store::{Delete, Earlier, StoredLane},
 };
 use crate::{
@@ -29,6 +31,7 @@ use crate::{
 };
 
 use self::repeats::Repeats;
+pub(super) use aside::Cut;
 pub(super) use overflow::Victim;
 pub(super) use write::Write;
 
@@ -377,6 +380,11 @@ impl Pool {
             }
         }
         backlog
+    }
+
+    /// What `lane` is.
+    pub(super) fn lane(&self, lane: LaneId) -> Option<&Layout> {
+        self.lanes.get(&lane).map(|state| &state.lane.layout)
     }
 
     /// What waits in one lane, and since when, if the first of it is in memory.

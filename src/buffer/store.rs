@@ -7,14 +7,20 @@
 //! SQLite does not notice a flipped bit in a blob, and how many readings and bytes its lane had before it, so that what waits is
 //! known at the start without counting.
 
+mod aside;
 mod migrate;
 mod open;
 mod vfs;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+
+pub(super) use self::aside::{Aside, SetAside};
 
 use super::{BufferError, Chunk, Lane, LaneId, Layout};
 use crate::{
@@ -40,6 +46,9 @@ pub(super) struct Store {
     page_budget: u64,
     checkpoint_frames: u64,
     pages_used: u64,
+    /// What is in the table `rejected`, and the bound of its bytes.
+    set_aside: SetAside,
+    most_set_aside: u64,
 }
 
 /// What one transaction does.
@@ -187,42 +196,12 @@ impl Store {
     fn try_commit(&mut self, transaction: &Transaction) -> rusqlite::Result<()> {
         let tx = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         // Deletes come first, so that the inserts use the pages that they free.
-        for Delete { lane, from, up_to, hole } in &transaction.deletes {
-            let (first, last) = (row_id(*lane, *from), row_id(*lane, *up_to));
-            if !transaction.inserts.iter().any(|insert| insert.chunk.lane == *lane) {
-                // An emptied lane has no row left that knows its last name.
-                let mut remember = tx.prepare_cached(
-                    "UPDATE lane SET next = max(next, ?2 + 1),
-                         (run, seq, named) = (SELECT run, seq + readings - 1, ts FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
-                     WHERE id = ?1 AND EXISTS (SELECT 1 FROM chunk WHERE id BETWEEN ?3 AND ?4)
-                         AND NOT EXISTS (SELECT 1 FROM chunk WHERE id > ?4 AND id <= ?5)",
-                )?;
-                remember.execute(params![lane.0, up_to, first, last, row_id(*lane, MAX_NUMBER)])?;
-            }
-            let deleted = tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
-            // Where nothing was deleted this is a repetition, and the hole is closed already.
-            if hole.readings > 0 && deleted > 0 {
-                let mut close = tx.prepare_cached(
-                    "UPDATE chunk SET earlier = earlier + ?1, earlier_bytes = earlier_bytes + ?2 WHERE id >= ?3 AND id < ?4",
-                )?;
-                close.execute(params![hole.readings, hole.bytes, row_id(*lane, 0), first])?;
-            }
+        for delete in &transaction.deletes {
+            let more_comes = transaction.inserts.iter().any(|insert| insert.chunk.lane == delete.lane);
+            delete_chunks(&tx, delete, more_comes)?;
         }
-        for Insert { number, chunk, earlier } in &transaction.inserts {
-            let keys = chunk.keys.as_ref().map(|keys| keys.join(KEY_SEPARATOR));
-            let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
-            insert.execute(params![
-                row_id(chunk.lane, *number),
-                chunk.readings,
-                earlier.readings,
-                earlier.bytes,
-                chunk.arrived.0,
-                chunk.run.0.cast_signed(),
-                chunk.first_seq.cast_signed(),
-                checksum(keys.as_deref(), &chunk.data),
-                keys,
-                &chunk.data[..],
-            ])?;
+        for chunk in &transaction.inserts {
+            insert(&tx, chunk)?;
         }
         for Receipt { source, row, fingerprints, keep_from } in &transaction.receipts {
             tx.prepare_cached("DELETE FROM receipt WHERE id < ? AND source = ?")?.execute(params![keep_from, source])?;
@@ -314,6 +293,11 @@ impl Store {
         (self.pages_used, self.page_budget - self.page_budget / 32 - 16)
     }
 
+    /// The database file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Bytes of all files together, now.
     pub(super) fn size(&self) -> u64 {
         let mut wal = self.path.clone().into_os_string();
@@ -372,6 +356,48 @@ impl Store {
         }
         BufferError::Write { path: self.path.clone(), source: source.into() }
     }
+}
+
+fn delete_chunks(tx: &rusqlite::Transaction, delete: &Delete, more_comes: bool) -> rusqlite::Result<()> {
+    let Delete { lane, from, up_to, hole } = delete;
+    let (first, last) = (row_id(*lane, *from), row_id(*lane, *up_to));
+    if !more_comes {
+        // An emptied lane has no row left that knows its last name.
+        let mut remember = tx.prepare_cached(
+            "UPDATE lane SET next = max(next, ?2 + 1),
+                 (run, seq, named) = (SELECT run, seq + readings - 1, ts FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
+             WHERE id = ?1 AND EXISTS (SELECT 1 FROM chunk WHERE id BETWEEN ?3 AND ?4)
+                 AND NOT EXISTS (SELECT 1 FROM chunk WHERE id > ?4 AND id <= ?5)",
+        )?;
+        remember.execute(params![lane.0, up_to, first, last, row_id(*lane, MAX_NUMBER)])?;
+    }
+    let deleted = tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
+    // Where nothing was deleted this is a repetition, and the hole is closed already.
+    if hole.readings > 0 && deleted > 0 {
+        let mut close = tx.prepare_cached(
+            "UPDATE chunk SET earlier = earlier + ?1, earlier_bytes = earlier_bytes + ?2 WHERE id >= ?3 AND id < ?4",
+        )?;
+        close.execute(params![hole.readings, hole.bytes, row_id(*lane, 0), first])?;
+    }
+    Ok(())
+}
+
+fn insert(tx: &rusqlite::Transaction, Insert { number, chunk, earlier }: &Insert) -> rusqlite::Result<()> {
+    let keys = chunk.keys.as_ref().map(|keys| keys.join(KEY_SEPARATOR));
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+    insert.execute(params![
+        row_id(chunk.lane, *number),
+        chunk.readings,
+        earlier.readings,
+        earlier.bytes,
+        chunk.arrived.0,
+        chunk.run.0.cast_signed(),
+        chunk.first_seq.cast_signed(),
+        checksum(keys.as_deref(), &chunk.data),
+        keys,
+        &chunk.data[..],
+    ])?;
+    Ok(())
 }
 
 const MAX_NUMBER: u64 = (1 << NUMBER_BITS) - 1;

@@ -1,5 +1,7 @@
 //! The buffer on a real file, opened and closed as an agent does.
 
+mod aside;
+
 use std::{fs, path::Path};
 
 use tempfile::TempDir;

@@ -1,5 +1,7 @@
 //! The thread that owns the file: it waits, and does what the pool decides.
 
+mod aside;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -11,9 +13,10 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
 use super::{
-    Buffer, BufferError, BufferSettings, Handle, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest, Shared, Taken,
+    AsideRequest, Buffer, BufferError, BufferSettings, Handle, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest,
+    Shared, Taken,
     pool::{Victim, Write},
-    store::{Insert, Receipt, Store, Stored, StoredLane, Transaction},
+    store::{Insert, Receipt, SetAside, Store, Stored, StoredLane, Transaction},
 };
 use crate::{
     clock,
@@ -71,7 +74,7 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         }
     }
 
-    let inner = Inner { pool, reads: VecDeque::new(), receipts: BTreeMap::new(), closing: false };
+    let inner = Inner { pool, reads: VecDeque::new(), asides: VecDeque::new(), receipts: BTreeMap::new(), closing: false };
     let shared = Arc::new(Shared {
         inner: Mutex::new(inner),
         work: Condvar::new(),
@@ -89,6 +92,7 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         squeezed: false,
     };
     writer.report();
+    writer.tell_of_set_aside();
     writer.shared.settle(writer.shared.lock(), &Vec::new());
     let (ended, closed) = oneshot::channel();
     thread::Builder::new()
@@ -119,6 +123,12 @@ impl Writer {
         let shared = self.shared.clone();
         let mut inner = shared.lock();
         loop {
+            if let Some(request) = inner.asides.pop_front() {
+                drop(inner);
+                self.set_aside(request);
+                inner = shared.lock();
+                continue;
+            }
             if let Some(request) = inner.reads.pop_front() {
                 drop(inner);
                 self.read(request);
@@ -319,6 +329,9 @@ impl Writer {
         state.buffer.disk_max = self.max_size;
         state.buffer.disk_free = self.store.free();
         state.buffer.disk_written = self.store.written();
+        let SetAside { readings, bytes } = self.store.set_aside();
+        state.buffer.set_aside = readings;
+        state.buffer.set_aside_bytes = bytes;
     }
 
     fn complain(&self, error: &BufferError) {

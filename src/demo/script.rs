@@ -96,7 +96,7 @@ mod tests {
         let status = Status::default();
         status.received("readings", 1_234);
         status.delivered("readings", 1_200);
-        status.link("cloud", |link| link.up = false);
+        status.link("cloud", |link| link.error = Some("no answer".into()));
 
         let line = line(12, &status.lock(), Scene::Away(3));
 

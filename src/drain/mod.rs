@@ -3,14 +3,19 @@
 //! One request a stream is on its way, with one record of each lane that is ready. Only what was refused is sent again, before anything
 //! later of its lane. While a destination is out of reach, one request at a time goes there as a probe.
 //!
-//! Invariant: the buffer forgets what was confirmed, and nothing else; whatever else happens to a request, its readings wait again.
+//! Invariant: the buffer forgets what was confirmed and sets aside what is found to be invalid, and nothing else; whatever else happens
+//! to a request, its readings wait again.
 
+mod bisect;
+mod load;
 mod pace;
 mod pack;
 mod stream;
+mod window;
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     future::Future,
     pin::Pin,
     time::{Duration, Instant},
@@ -22,13 +27,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::{
+    bisect::Ask,
+    load::{Wanted, load},
     pace::{Stride, base64_len},
-    pack::pack,
-    stream::{Fate, LONGEST_WAIT, LaneDrain, Next, Stream},
+    stream::{Fate, LONGEST_WAIT, LaneDrain, Next, Stream, Then},
 };
 use crate::{
     backoff::Backoff,
-    buffer::{Buffer, Delivered, Lane, LaneId, Layout},
+    buffer::{Buffer, BufferError, Delivered, Lane, LaneId},
     clock,
     kinesis::{Answer, Class, Client, PutError, Record, limits},
     status::{BEAT, LaneState, Status, what_and_remedy, with_causes},
@@ -70,7 +76,7 @@ pub struct Drain {
     buffer: Buffer,
     status: Status,
     random: fn() -> f64,
-    in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Put> + Send>>>,
+    in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
 }
 
 struct Destination {
@@ -89,11 +95,17 @@ struct Down {
     retry_at: Instant,
 }
 
+/// What has come to an end.
+enum Ended {
+    Put(Put),
+    Aside { stream: usize, lane: usize, result: Result<bool, BufferError> },
+}
+
 /// A request that has come to an end.
 struct Put {
     stream: usize,
     /// Lanes that had nothing to send after all, or whose readings could not be read.
-    empty: Vec<usize>,
+    empty: Vec<(usize, Ask)>,
     sent: Vec<Sent>,
     started: Instant,
     result: Result<Vec<Answer>, PutError>,
@@ -104,6 +116,7 @@ struct Sent {
     index: usize,
     lane: LaneId,
     bytes: usize,
+    asked: Ask,
     delivered: Delivered,
 }
 
@@ -156,7 +169,10 @@ impl Drain {
                 return;
             }
             tokio::select! {
-                Some(put) = self.in_flight.next() => self.settle(put),
+                Some(ended) = self.in_flight.next() => match ended {
+                    Ended::Put(put) => self.settle(put),
+                    Ended::Aside { stream, lane, result } => self.is_aside(stream, lane, &result),
+                },
                 () = self.buffer.appended() => {}
                 () = sleep_until(wake.into()) => {}
                 () = finish.cancelled(), if !finishing => {}
@@ -182,32 +198,38 @@ impl Drain {
         stream.busy = true;
         let destination = &mut self.destinations[stream.destination];
         destination.in_flight += 1;
-        let chosen: Vec<_> = lanes.iter().map(|(lane, at_most)| (*lane, stream.lanes[*lane].lane.clone(), *at_most)).collect();
-        for (lane, Lane { id, .. }, at_most) in &chosen {
-            let waiting = usize::try_from(self.buffer.waiting(*id).bytes).unwrap_or(usize::MAX);
-            stream.lanes[*lane].in_flight = waiting.min(*at_most);
+        let wanted = |(lane, at_most): &(usize, usize)| {
+            let (index, at_most, asked) = (*lane, *at_most, stream.ask(*lane));
+            Wanted { index, lane: stream.lanes[index].lane.clone(), at_most, asked }
+        };
+        let chosen: Vec<Wanted> = lanes.iter().map(wanted).collect();
+        for Wanted { index, lane, at_most, .. } in &chosen {
+            let waiting = usize::try_from(self.buffer.waiting(lane.id).bytes).unwrap_or(usize::MAX);
+            stream.lanes[*index].in_flight = waiting.min(*at_most);
         }
         let (buffer, client, target, status) =
             (self.buffer.clone(), destination.client.clone(), stream.target.clone(), self.status.clone());
         let stride = destination.stride;
         self.report(index);
         self.in_flight.push(Box::pin(async move {
-            let mut empty: Vec<usize> = chosen.iter().map(|(lane, ..)| *lane).collect();
+            let mut empty: Vec<(usize, Ask)> = chosen.iter().map(|wanted| (wanted.index, wanted.asked)).collect();
             let (sent, records) = load(&buffer, &status, chosen).await;
-            empty.retain(|lane| !sent.iter().any(|sent| sent.index == *lane));
+            empty.retain(|(lane, _)| !sent.iter().any(|sent| sent.index == *lane));
             let bytes = records.iter().map(Record::size).sum();
             let result =
                 if records.is_empty() { Ok(Vec::new()) } else { client.put(&target, records, stride.timeout(bytes)).await };
-            Put { stream: index, empty, sent, started, result }
+            Ended::Put(Put { stream: index, empty, sent, started, result })
         }));
     }
 
     fn settle(&mut self, put: Put) {
         let now = Instant::now();
         let Put { stream, empty, sent, started, result } = put;
-        let lanes = &mut self.streams[stream].lanes;
-        lanes.iter_mut().for_each(|lane| lane.in_flight = 0);
-        empty.iter().for_each(|lane| lanes[*lane].pause(now));
+        self.streams[stream].lanes.iter_mut().for_each(|lane| lane.in_flight = 0);
+        for (lane, asked) in empty {
+            let then = self.streams[stream].empty(now, lane, asked, (self.random)());
+            self.then(then, stream, "");
+        }
         let destination = self.streams[stream].destination;
         self.streams[stream].busy = false;
         self.destinations[destination].in_flight -= 1;
@@ -225,16 +247,29 @@ impl Drain {
     fn answered(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], answers: &[Answer]) {
         let stream = &mut self.streams[index];
         stream.answered();
+        let mut invalid = Vec::new();
         for (sent, answer) in sent.iter().zip(answers) {
+            let readings = sent.delivered.readings;
             let fate = match answer {
                 Answer::Accepted { .. } => Fate::Accepted,
                 Answer::Throttled { .. } => Fate::Throttled,
                 Answer::Failed { .. } => Fate::Failed,
+                Answer::Invalid { code, message } => {
+                    invalid.push((sent, format!("{code}: {message}")));
+                    continue;
+                }
             };
+            match fate {
+                Fate::Accepted if sent.asked.skip == 0 => self.buffer.forget(now, sent.lane, &stream.name, &sent.delivered),
+                // It was sent before its turn, to learn whether it is accepted, and goes again in its turn under the same name.
+                Fate::Accepted => {
+                    self.buffer.release(sent.lane);
+                    self.status.duplicated(&stream.name, readings);
+                }
+                Fate::Throttled | Fate::Failed => self.buffer.release(sent.lane),
+            }
             if fate == Fate::Accepted {
-                self.buffer.forget(now, sent.lane, &stream.name, &sent.delivered);
-            } else {
-                self.buffer.release(sent.lane);
+                stream.accepted(sent.index, sent.asked, readings);
             }
             stream.lanes[sent.index].settle(started, now, sent.bytes, fate, (self.random)());
         }
@@ -242,26 +277,70 @@ impl Drain {
         if self.status.solved(&part_of(&name)) {
             info!(stream = name, "the stream takes readings again");
         }
+        // Last, because what was accepted beside them is what tells.
+        for (sent, reason) in invalid {
+            let random = (self.random)();
+            let then = self.streams[index].invalid(now, sent.index, sent.asked, sent.delivered.readings, random);
+            if !matches!(then, Then::SetAside(_)) {
+                self.buffer.release(sent.lane);
+            }
+            let what = format!("the stream calls one of its records invalid: {reason}");
+            self.streams[index].refusal = (what, "report it with the log; it waits in the buffer and is tried again".into());
+            self.then(then, index, &reason);
+        }
+    }
+
+    /// What follows from a refusal for `reason`.
+    fn then(&mut self, then: Then, index: usize, reason: &str) {
+        let stream = &mut self.streams[index];
+        match then {
+            Then::GoOn => {}
+            Then::Tell => {
+                let (what, remedy) = &stream.refusal;
+                if self.status.problem(&part_of(&stream.name), clock::now(), what.clone(), remedy) {
+                    warn!(stream = stream.name, "{what}; {remedy}");
+                }
+            }
+            Then::SetAside(lane) => {
+                stream.busy = true;
+                let (buffer, id, reason) = (self.buffer.clone(), stream.lanes[lane].lane.id, reason.to_owned());
+                self.in_flight.push(Box::pin(async move {
+                    let result = buffer.set_aside(id, reason).await;
+                    Ended::Aside { stream: index, lane, result }
+                }));
+            }
+        }
+    }
+
+    fn is_aside(&mut self, index: usize, lane: usize, result: &Result<bool, BufferError>) {
+        let stream = &mut self.streams[index];
+        stream.busy = false;
+        stream.set_aside(Instant::now(), lane, matches!(result, Ok(true)));
     }
 
     fn failed(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], error: &PutError) {
-        sent.iter().for_each(|sent| self.buffer.release(sent.lane));
         let random = (self.random)();
         let stream = &mut self.streams[index];
         if matches!(error, PutError::Unknown { .. }) {
             self.status.duplicated(&stream.name, sent.iter().map(|sent| sent.delivered.readings).sum());
         }
-        let lanes: Vec<usize> = sent.iter().map(|sent| sent.index).collect();
-        match error.class() {
+        let records: Vec<_> = sent.iter().map(|sent| (sent.index, sent.asked, sent.delivered.readings)).collect();
+        let class = error.class();
+        let then = stream.failed(now, class, &records, random);
+        // What is to be set aside is still outstanding, so that nothing else happens to it meanwhile.
+        let kept = |sent: &Sent| matches!(then, Then::SetAside(lane) if lane == sent.index);
+        sent.iter().filter(|sent| !kept(sent)).for_each(|sent| self.buffer.release(sent.lane));
+        match class {
             Class::Away => {
-                lanes.iter().for_each(|lane| stream.lanes[*lane].retries += 1);
+                records.iter().for_each(|(lane, ..)| stream.lanes[*lane].retries += 1);
                 let destination = &mut self.destinations[stream.destination];
                 // Requests that were on their way together fail together: that is one failure.
                 if destination.down.as_ref().is_none_or(|down| down.since <= started) {
                     let mut backoff = destination.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
                     destination.stride.lost();
-                    let retry_at = now + backoff.pause(random);
-                    destination.down = Some(Down { backoff, since: now, retry_at });
+                    let pause = backoff.pause(random);
+                    destination.down = Some(Down { backoff, since: now, retry_at: now + pause });
+                    self.status.link(&destination.name, |link| link.retry_at = Some(clock::now().after(pause)));
                 }
             }
             Class::Throttled => {
@@ -269,17 +348,23 @@ impl Drain {
                     stream.lanes[sent.index].settle(started, now, sent.bytes, Fate::Throttled, random);
                 }
             }
-            class => {
+            Class::Credentials | Class::Held => {
+                let (what, remedy) = what_and_remedy(error);
+                stream.refusal = (what, format!("{remedy}; everything waits in the buffer and is tried again every minute"));
+                self.then(then, index, "");
+            }
+            Class::TooLarge | Class::Invalid => {
                 let (mut what, remedy) = what_and_remedy(error);
                 if let ([sent], 2..) = (sent, stream.lanes.len()) {
                     what = format!("lane {}: {what}", stream.lanes[sent.index].lane.layout.number);
                 }
-                let remedy = format!("{remedy}; everything waits in the buffer and is tried again every minute");
-                if stream.failed(now, class, &lanes, random)
-                    && self.status.problem(&part_of(&stream.name), clock::now(), what.clone(), &remedy)
-                {
-                    warn!(stream = stream.name, "{what}; {remedy}");
+                if class == Class::TooLarge {
+                    self.destinations[stream.destination].stride.too_large(sent.iter().map(|sent| sent.bytes).sum());
                 }
+                stream.refusal =
+                    (what, format!("{remedy}; everything waits in the buffer and is tried again at least every minute"));
+                let reason = error.source().map_or_else(|| error.to_string(), with_causes);
+                self.then(then, index, &reason);
             }
         }
     }
@@ -299,6 +384,8 @@ impl Drain {
         };
         if !away {
             destination.down = None;
+        }
+        if !matches!(result, Err(error) if matches!(error.class(), Class::Away | Class::TooLarge)) {
             destination.stride.answered(bytes, took);
         }
         // Without credentials nothing may have been sent, and the link is as it was.
@@ -326,6 +413,7 @@ impl Drain {
             link.up = !away;
             link.address = address;
             link.error.clone_from(&error);
+            link.retry_at = None; // whoever is away is given a time afterwards
             link.refused += refused as u64;
             link.put.observe(took.as_secs_f64());
             if !matches!(result, Err(PutError::Unreachable { .. })) {
@@ -355,38 +443,4 @@ impl Drain {
 
 fn part_of(stream: &str) -> String {
     format!("stream {stream}")
-}
-
-/// Takes what is to be sent out of the buffer, and packs it.
-async fn load(buffer: &Buffer, status: &Status, lanes: Vec<(usize, Lane, usize)>) -> (Vec<Sent>, Vec<Record>) {
-    let (mut sent, mut records, mut size) = (Vec::new(), Vec::new(), 0);
-    for (index, Lane { id, layout }, at_most) in lanes {
-        let packed = match buffer.oldest(id, at_most as u64).await {
-            Ok(Some(taken)) => pack(&layout, &taken.pieces, at_most).map_err(|malformed| malformed.to_string()),
-            Ok(None) => Ok(None),
-            Err(error) => Err(with_causes(&error)),
-        };
-        match packed {
-            Ok(Some(packed)) => {
-                let Layout { partition_key, hash_key, .. } = layout;
-                size += packed.data.len() + partition_key.len();
-                if !sent.is_empty() && size > MAX_REQUEST_BYTES {
-                    // Readings as large as a record, in many lanes: the others go with the next request.
-                    buffer.release(id);
-                    continue;
-                }
-                sent.push(Sent { index, lane: id, bytes: packed.data.len(), delivered: packed.delivered });
-                records.push(Record { partition_key, explicit_hash_key: hash_key, data: packed.data });
-            }
-            Ok(None) => {}
-            Err(what) => {
-                buffer.release(id);
-                let part = part_of(&layout.stream);
-                if status.problem(&part, clock::now(), what.clone(), "check the disk; the readings stay in the buffer") {
-                    warn!(stream = layout.stream, "{what}; the readings stay in the buffer");
-                }
-            }
-        }
-    }
-    (sent, records)
 }

@@ -82,6 +82,8 @@ pub(super) struct Stride {
     bytes: usize,
     /// A request of about this size was answered.
     known: bool,
+    /// Something on the way takes no more than this.
+    most: usize,
 }
 
 /// A request that takes this long has the right size.
@@ -101,7 +103,7 @@ const SLACK: u32 = 4;
 
 impl Default for Stride {
     fn default() -> Self {
-        Self { bytes: FIRST_STRIDE, known: false }
+        Self { bytes: FIRST_STRIDE, known: false, most: MOST_STRIDE }
     }
 }
 
@@ -130,13 +132,21 @@ impl Stride {
         let fits = bytes as f64 * STRIDE.as_secs_f64() / took.as_secs_f64().max(0.001);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped below")]
         let fits = fits as usize;
-        self.bytes = fits.clamp(self.bytes / 2, self.bytes * 2).clamp(LEAST_STRIDE, MOST_STRIDE);
+        // Whoever took only less may be gone one day; until then hardly one request in fifty is refused for it.
+        self.most = (self.most + self.most / 64).min(MOST_STRIDE);
+        self.bytes = fits.clamp(self.bytes / 2, self.bytes * 2).clamp(LEAST_STRIDE, self.most);
         self.known = true;
     }
 
     /// A request got no answer: the next one is a smaller probe.
     pub(super) fn lost(&mut self) {
-        *self = Self { bytes: (self.bytes / 4).clamp(LEAST_STRIDE, FIRST_STRIDE), known: false };
+        *self = Self { bytes: (self.bytes / 4).clamp(LEAST_STRIDE, FIRST_STRIDE), known: false, ..*self };
+    }
+
+    /// A request of `bytes` was refused because it was too large.
+    pub(super) fn too_large(&mut self, bytes: usize) {
+        self.most = (bytes.min(self.bytes) / 2).max(LEAST_STRIDE);
+        self.bytes = self.bytes.min(self.most);
     }
 }
 
@@ -210,6 +220,24 @@ mod tests {
         stride.lost();
         stride.lost();
         assert_eq!(stride.bytes(), LEAST_STRIDE);
+    }
+
+    #[test]
+    fn requests_that_are_too_large_for_a_proxy_become_smaller_and_then_grow_slowly() {
+        let mut stride = Stride::default();
+        let (mut refused, mut taken) = (0, 0);
+        for _ in 0..1000 {
+            if base64_len(stride.bytes()) > 300_000 {
+                refused += 1;
+                stride.too_large(stride.bytes());
+            } else {
+                taken += 1;
+                stride.answered(stride.bytes(), Duration::from_millis(20));
+            }
+        }
+        assert!(refused * 40 < taken, "{refused} refused, {taken} taken");
+        stride.too_large(100);
+        assert_eq!(stride.bytes(), LEAST_STRIDE, "one reading that is too large is no reason to send nothing");
     }
 
     #[test]

@@ -4,7 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::pace::Pace;
+use super::{
+    bisect::{Ask, Search, Verdict},
+    pace::Pace,
+};
 use crate::{
     backoff::Backoff,
     buffer::{Lane, Waiting},
@@ -39,8 +42,14 @@ pub(super) struct Stream {
     pub(super) busy: bool,
     /// The lane that goes first, so that a small request is not always the same lanes'.
     turn: usize,
-    /// Most lanes in one request; less than all while a record that the service calls invalid is being looked for.
-    together: usize,
+    /// Records that the service has accepted.
+    accepted: u64,
+    /// Companies that were made.
+    companies: u32,
+    /// Waits while everything is called invalid.
+    refused: Backoff,
+    /// Why its records were refused last, and what to do about it.
+    pub(super) refusal: (String, String),
     hold_until: Option<Instant>,
     /// The last request failed for its credentials, and a second one at once is not worth it.
     credentials_failed: bool,
@@ -58,6 +67,10 @@ pub(super) struct LaneDrain {
     throughput: f64,
     hold_until: Option<Instant>,
     backoff: Backoff,
+    /// While a record that the service calls invalid is being looked for: it goes only with lanes of the same company.
+    company: Option<u32>,
+    /// And once its own records are called invalid: the search for the reading.
+    search: Option<Search>,
     /// Records that were sent again.
     pub(super) retries: u64,
     /// Records that were refused because the shard was full.
@@ -83,6 +96,17 @@ pub(super) enum Fate {
     Failed,
 }
 
+/// What follows from a request that failed for a reason that is its stream's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Something else is tried at once.
+    GoOn,
+    /// A person has to act.
+    Tell,
+    /// The reading at the head of this lane is at fault.
+    SetAside(usize),
+}
+
 impl LaneDrain {
     pub(super) fn new(lane: Lane, older: bool) -> Self {
         Self {
@@ -93,6 +117,8 @@ impl LaneDrain {
             throughput: 0.0,
             hold_until: None,
             backoff: Backoff::up_to(LONGEST_WAIT),
+            company: None,
+            search: None,
             retries: 0,
             throttled: 0,
         }
@@ -149,10 +175,13 @@ impl Stream {
             target: target.into(),
             destination,
             linger,
-            together: MAX_RECORDS_PER_REQUEST,
             lanes,
             busy: false,
             turn: 0,
+            accepted: 0,
+            companies: 0,
+            refused: Backoff::up_to(HOLD),
+            refusal: Default::default(),
             hold_until: None,
             credentials_failed: false,
         }
@@ -179,42 +208,113 @@ impl Stream {
         if ready.is_empty() {
             return later.iter().map(|(_, at)| *at).min().map_or(Next::Idle, Next::Wait);
         }
-        let chosen = ready.len().min(self.together).min((at_most / LEAST_RECORD_BYTES).max(1));
-        let share = at_most / chosen;
+        let company = self.lanes[ready[0].0].company;
+        let mut chosen: Vec<usize> =
+            ready.iter().map(|(index, _)| *index).filter(|index| self.lanes[*index].company == company).collect();
+        chosen.truncate(MAX_RECORDS_PER_REQUEST.min((at_most / LEAST_RECORD_BYTES).max(1)));
+        let share = at_most / chosen.len();
         let bytes = |index: usize| share.min(OUR_MAX_RECORD.as_len()).min(self.lanes[index].pace.record_bytes());
-        let send: Vec<_> = ready.iter().take(chosen).map(|(index, _)| (*index, bytes(*index))).collect();
-        self.turn = (ready[chosen - 1].0 + 1) % count;
-        Next::Send(send)
+        // Whoever was ready and had to stay goes first next time.
+        let left_out = ready.iter().map(|(index, _)| *index).find(|index| !chosen.contains(index));
+        self.turn = left_out.unwrap_or((chosen[chosen.len() - 1] + 1) % count);
+        Next::Send(chosen.into_iter().map(|index| (index, bytes(index))).collect())
+    }
+
+    /// What of `lane` goes into its next record.
+    pub(super) fn ask(&self, lane: usize) -> Ask {
+        self.lanes[lane].search.as_ref().map_or(Ask::ALL, |search| search.ask(self.accepted))
     }
 
     /// A request was answered, record by record.
     pub(super) fn answered(&mut self) {
         self.hold_until = None;
         self.credentials_failed = false;
-        self.together = (self.together * 2).min(MAX_RECORDS_PER_REQUEST);
     }
 
-    /// A request that carried `lanes` failed as a whole, for a reason that is this stream's own. Says whether a person has to act.
-    pub(super) fn failed(&mut self, now: Instant, class: Class, lanes: &[usize], random: f64) -> bool {
+    /// A record of `lane` was accepted: `readings`, sent as `asked`.
+    pub(super) fn accepted(&mut self, lane: usize, asked: Ask, readings: u64) {
+        self.accepted += 1;
+        self.refused.reset();
+        let lane = &mut self.lanes[lane];
+        lane.search.take_if(|search| search.accepted(asked, readings));
+        lane.company = lane.company.filter(|_| lane.search.is_some());
+    }
+
+    /// A record of `lane` is invalid, for the service took or refused others with it: `readings`, sent as `asked`.
+    pub(super) fn invalid(&mut self, now: Instant, lane: usize, asked: Ask, readings: u64, random: f64) -> Then {
+        let (accepted, company) = (self.accepted, self.new_company());
+        let drain = &mut self.lanes[lane];
+        drain.company = Some(company);
+        let search = drain.search.get_or_insert_with(|| Search::new(accepted));
+        match search.refused(asked, readings, accepted) {
+            Verdict::GoOn => Then::GoOn,
+            Verdict::AtFault => Then::SetAside(lane),
+            Verdict::Wait => self.wait(now, lane, random),
+        }
+    }
+
+    /// There was nothing of what was asked of `lane`.
+    pub(super) fn empty(&mut self, now: Instant, lane: usize, asked: Ask, random: f64) -> Then {
+        match &mut self.lanes[lane].search {
+            Some(search) if asked.skip > 0 => {
+                search.nothing_behind();
+                self.wait(now, lane, random)
+            }
+            _ => {
+                self.lanes[lane].pause(now);
+                Then::GoOn
+            }
+        }
+    }
+
+    /// The reading at the head of `lane` was set aside, or could not be.
+    pub(super) fn set_aside(&mut self, now: Instant, lane: usize, done: bool) {
+        let lane = &mut self.lanes[lane];
+        match &mut lane.search {
+            Some(search) if done => search.set_aside(),
+            _ => lane.pause(now),
+        }
+    }
+
+    /// Everything waits a while: no reading need be at fault.
+    fn wait(&mut self, now: Instant, lane: usize, random: f64) -> Then {
+        self.hold_until = Some(now + self.refused.pause(random));
+        if let Some(search) = &mut self.lanes[lane].search {
+            search.waited();
+        }
+        Then::Tell
+    }
+
+    fn new_company(&mut self) -> u32 {
+        self.companies = self.companies.wrapping_add(1);
+        self.companies
+    }
+
+    /// A request that carried `records` failed as a whole, for a reason that is this stream's own.
+    pub(super) fn failed(&mut self, now: Instant, class: Class, records: &[(usize, Ask, u64)], random: f64) -> Then {
         // A little earlier for some, so that gateways that were refused together don't come back together.
         let hold = now + HOLD.mul_f64(0.75 + random / 4.0);
         match class {
             Class::Credentials if !self.credentials_failed => {
                 self.credentials_failed = true;
-                return false;
+                Then::GoOn
             }
-            Class::Credentials | Class::Held => self.hold_until = Some(hold),
-            Class::Invalid => match lanes {
-                // Its record stands alone, and may be at fault, or the stream's settings are: the other lanes go on, and it waits.
-                [lane] => self.lanes[*lane].hold_until = Some(hold),
+            Class::Credentials | Class::Held => {
+                self.hold_until = Some(hold);
+                Then::Tell
+            }
+            Class::Invalid | Class::TooLarge => match records {
+                [(lane, asked, readings)] => self.invalid(now, *lane, *asked, *readings, random),
                 _ => {
-                    self.together = (lanes.len() / 2).max(1);
-                    return false;
+                    for half in records.chunks(records.len().div_ceil(2).max(1)) {
+                        let company = self.new_company();
+                        half.iter().for_each(|(lane, ..)| self.lanes[*lane].company = Some(company));
+                    }
+                    Then::GoOn
                 }
             },
-            Class::Away | Class::Throttled => return false,
+            Class::Away | Class::Throttled => Then::GoOn,
         }
-        true
     }
 }
 

@@ -15,7 +15,9 @@ use aws_config::provider_config::ProviderConfig;
 use aws_sdk_kinesis::{
     config::{
         BehaviorVersion, ConfigBag, IdentityCache, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
-        interceptors::BeforeTransmitInterceptorContextRef, retry::RetryConfig, timeout::TimeoutConfig,
+        interceptors::{BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef},
+        retry::RetryConfig,
+        timeout::TimeoutConfig,
     },
     error::{ProvideErrorMetadata, SdkError},
     primitives::{Blob, DateTime, DateTimeFormat},
@@ -32,16 +34,22 @@ use aws_smithy_runtime_api::{
 
 use super::{
     Answer, Arrived, Cause, ClientError, Page, Position, PutError, ReadError, Record, Refusal, Shard, Start, Target,
+    answer::{Seen, harmless},
     credentials::{self, HeldCredentials},
     endpoint::{Endpoint, Resolver},
+    error::{Verdict, verdict},
     trust::Trust,
 };
-use crate::{config::KinesisConfig, reading::Timestamp};
+use crate::{config::KinesisConfig, reading::Timestamp, status::with_causes};
 
 /// For name, TCP and TLS together: four round trips or more, each of up to two seconds on a mobile link that wakes up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// One answer of a read has up to 10 MiB.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// Most bytes in the answer to a put: 500 records, each with a shard and a sequence number or a message, are a quarter of it.
+const PUT_ANSWER: usize = 1 << 20;
+/// Most bytes in the answer to a read: 10 MiB in base64, and as much again for keys and names.
+const READ_ANSWER: usize = 28 << 20;
 
 /// A client of one endpoint; cheap to clone.
 #[derive(Clone, Debug)]
@@ -103,8 +111,11 @@ impl Client {
             Err(source) => return Err(PutError::Invalid { target, source }),
         };
         let request = self.sdk.put_records().stream_name(stream).set_records(Some(entries)).customize();
-        match self.send(timeout, |way| request.interceptor(way).send()).await {
-            Ok(output) => answers(output.records, sent).map_err(|source| PutError::Unknown { target, source }),
+        let way = Way::reading(PUT_ANSWER);
+        match self.send(timeout, &way, |way| request.interceptor(way).send()).await {
+            Ok(output) => {
+                answers(output.records, sent).map_err(|source| PutError::Unknown { target, source: way.with_answer(source) })
+            }
             Err(Failure::NoCredentials(source)) => Err(PutError::Credentials { target, source }),
             Err(Failure::NotSent(source)) => Err(PutError::Unreachable { target, source }),
             Err(Failure::NoAnswer(source)) => Err(PutError::Unknown { target, source }),
@@ -169,7 +180,7 @@ impl Client {
         start: impl FnOnce(Way) -> F,
     ) -> Result<T, ReadError> {
         let target = self.target(stream);
-        match self.send(READ_TIMEOUT, start).await {
+        match self.send(READ_TIMEOUT, &Way::reading(READ_ANSWER), start).await {
             Ok(output) => Ok(output),
             Err(Failure::NoCredentials(source)) => Err(ReadError::Refused { target, source }),
             Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(ReadError::Passing { target, source }),
@@ -181,13 +192,13 @@ impl Client {
     async fn send<T, E: ServiceError, F: Answering<T, E>>(
         &self,
         timeout: Duration,
+        way: &Way,
         start: impl FnOnce(Way) -> F,
     ) -> Result<T, Failure> {
-        let way = Way::default();
         let exchange = async {
             // Asked for before the SDK does, which would call it a failed request.
             self.credentials.get().await.map_err(|error| Failure::NoCredentials(error.into()))?;
-            start(way.clone()).await.map_err(|error| failure(error, &way))
+            start(way.clone()).await.map_err(|error| failure(error, way))
         };
         let outcome = match tokio::time::timeout(timeout, exchange).await {
             Ok(outcome) => outcome,
@@ -230,17 +241,34 @@ enum Failure {
     Refused(Refusal),
 }
 
-/// Watches one request: whether it was given a connection, after which its bytes may have left.
-#[derive(Clone, Debug, Default)]
-struct Way(Arc<OnceLock<CaptureSmithyConnection>>);
+/// Watches one request: whether it was given a connection, after which its bytes may have left; and what came back.
+#[derive(Clone, Debug)]
+struct Way {
+    connected: Arc<OnceLock<CaptureSmithyConnection>>,
+    seen: Seen,
+    /// Bytes of the answer, at most.
+    answer: usize,
+}
 
 impl Way {
+    fn reading(answer: usize) -> Self {
+        Self { connected: Arc::default(), seen: Seen::default(), answer }
+    }
+
     fn connection(&self) -> Option<ConnectionMetadata> {
-        self.0.get().and_then(CaptureSmithyConnection::get)
+        self.connected.get().and_then(CaptureSmithyConnection::get)
     }
 
     fn failure(&self, cause: Cause) -> Failure {
-        if self.connection().is_some() { Failure::NoAnswer(cause) } else { Failure::NotSent(cause) }
+        if self.connection().is_some() { Failure::NoAnswer(self.with_answer(cause)) } else { Failure::NotSent(cause) }
+    }
+
+    /// `cause`, and what came back, if anything did.
+    fn with_answer(&self, cause: Cause) -> Cause {
+        match self.seen.shown() {
+            Some(shown) => format!("{}: {shown}", with_causes(&*cause)).into(),
+            None => cause,
+        }
     }
 }
 
@@ -257,8 +285,18 @@ impl Intercept for Way {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(capture) = config.load::<CaptureSmithyConnection>() {
-            self.0.get_or_init(|| capture.clone());
+            self.connected.get_or_init(|| capture.clone());
         }
+        Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.seen.watch(context.response_mut(), self.answer);
         Ok(())
     }
 }
@@ -267,11 +305,11 @@ fn failure<E: ServiceError>(error: SdkError<E, HttpResponse>, way: &Way) -> Fail
     let status = error.raw_response().map(|response| response.status().as_u16());
     match (status, error.code()) {
         (Some(status), Some(code)) => {
-            let message = error.message().unwrap_or_default().to_owned();
+            let message = harmless(error.message().unwrap_or_default());
             Failure::Refused(Refusal { status, code: code.to_owned(), message })
         }
         (Some(status), None) if !(200..300).contains(&status) => {
-            Failure::Refused(Refusal { status, code: String::new(), message: "an answer that is not of Kinesis".into() })
+            Failure::Refused(Refusal { status, code: String::new(), message: way.seen.body() })
         }
         _ => way.failure(error.into_source().unwrap_or_else(Into::into)),
     }
@@ -294,10 +332,13 @@ fn answers(results: Vec<PutRecordsResultEntry>, sent: usize) -> Result<Vec<Answe
 }
 
 fn answer(result: PutRecordsResultEntry) -> Result<Answer, Cause> {
-    let message = result.error_message.unwrap_or_default();
+    let message = harmless(&result.error_message.unwrap_or_default());
     match (result.error_code, result.shard_id, result.sequence_number) {
-        (Some(code), ..) if code == "ProvisionedThroughputExceededException" => Ok(Answer::Throttled { message }),
-        (Some(code), ..) => Ok(Answer::Failed { code, message }),
+        (Some(code), ..) => Ok(match verdict(200, &code) {
+            Verdict::Throttled => Answer::Throttled { message },
+            Verdict::Invalid => Answer::Invalid { code, message },
+            _ => Answer::Failed { code, message },
+        }),
         (None, Some(shard), Some(sequence)) => Ok(Answer::Accepted { shard, sequence }),
         (None, ..) => Err("it neither took nor refused a record".into()),
     }

@@ -62,15 +62,27 @@ impl fmt::Display for Target {
 }
 
 /// The service's own word for why it refused a whole request.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("HTTP {status} {code}: {message}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// HTTP status.
     pub status: u16,
     /// The error's name, such as `AccessDeniedException`; empty when the answer is not one of the service's.
     pub code: String,
-    /// Its explanation.
+    /// Its explanation, or the beginning of an answer that is not one of the service's.
     pub message: String,
+}
+
+impl Error for Refusal {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { status, code, message } = self;
+        match (code.as_str(), message.as_str()) {
+            ("", "") => write!(f, "HTTP {status}, and not a word of Kinesis"),
+            ("", page) => write!(f, "HTTP {status}, which is not of Kinesis: {page}"),
+            (code, message) => write!(f, "HTTP {status} {code}: {message}"),
+        }
+    }
 }
 
 /// A `PutRecords` that failed as a whole.
@@ -98,6 +110,9 @@ pub enum PutError {
     /// No such stream for this account in this region, or not now.
     #[error("{target} does not exist or is not ready; check `stream`, `region` and which account the credentials are for")]
     NoStream { target: Target, source: Cause },
+    /// Something on the way takes only smaller requests.
+    #[error("{target} takes no request of this size; where a proxy stands in front of it, raise its limit to 15 MB")]
+    TooLarge { target: Target, source: Cause },
     /// The request can't be taken as it is, now or later: one record in it is enough for that.
     #[error("{target} refuses the request as it is; it is split until the record at fault stands alone")]
     Invalid { target: Target, source: Cause },
@@ -114,6 +129,8 @@ pub enum Class {
     Credentials,
     /// A person has to act: the same again every minute.
     Held,
+    /// Never the same again: smaller ones from now on, and for this one as [`Class::Invalid`].
+    TooLarge,
     /// Never the same again: split it.
     Invalid,
 }
@@ -126,6 +143,7 @@ impl PutError {
             Self::Throttled { .. } => Class::Throttled,
             Self::Credentials { .. } => Class::Credentials,
             Self::Denied { .. } | Self::NoStream { .. } => Class::Held,
+            Self::TooLarge { .. } => Class::TooLarge,
             Self::Invalid { .. } => Class::Invalid,
         }
     }
@@ -140,6 +158,7 @@ impl PutError {
             Verdict::Credentials => Self::Credentials { target, source },
             Verdict::Denied => Self::Denied { target, source },
             Verdict::NoStream => Self::NoStream { target, source },
+            Verdict::TooLarge => Self::TooLarge { target, source },
             Verdict::Invalid => Self::Invalid { target, source },
         }
     }
@@ -184,6 +203,7 @@ pub(super) enum Verdict {
     Credentials,
     Denied,
     NoStream,
+    TooLarge,
     Invalid,
 }
 
@@ -227,11 +247,12 @@ pub(super) fn verdict(status: u16, code: &str) -> Verdict {
         | "ValidationError"
         | "InvalidArgumentException"
         | "SerializationException"
-        | "MalformedHttpRequestException"
-        | "RequestEntityTooLargeException" => Verdict::Invalid,
+        | "MalformedHttpRequestException" => Verdict::Invalid,
+
+        "RequestEntityTooLargeException" => Verdict::TooLarge,
 
         _ => match status {
-            413 => Verdict::Invalid,
+            413 => Verdict::TooLarge,
             429 => Verdict::Throttled,
             _ => Verdict::Unavailable,
         },
@@ -269,7 +290,7 @@ mod tests {
         for code in ["ValidationException", "InvalidArgumentException", "SerializationException"] {
             assert_eq!(class(400, code), Class::Invalid, "{code}");
         }
-        assert_eq!(class(413, ""), Class::Invalid);
+        assert_eq!(class(413, ""), Class::TooLarge);
     }
 
     #[test]

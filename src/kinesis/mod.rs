@@ -4,6 +4,7 @@
 //!
 //! Invariant: a request goes out once. What to send again, and when, is decided by those who know what it would cost.
 
+mod answer;
 mod client;
 mod credentials;
 mod endpoint;
@@ -58,6 +59,13 @@ pub enum Answer {
     /// The service failed on it, for no fault of the record. Send it again.
     Failed {
         /// The service's word for it, such as `InternalFailure`.
+        code: String,
+        /// Its explanation.
+        message: String,
+    },
+    /// The service calls the record invalid: it never takes it as it is.
+    Invalid {
+        /// The service's word for it, such as `InvalidArgumentException`.
         code: String,
         /// Its explanation.
         message: String,

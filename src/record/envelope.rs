@@ -215,5 +215,17 @@ impl Envelope {
     }
 }
 
+/// The topic of a user record that [`Envelope::encode`] wrote; none of a raw one.
+pub fn topic_of(data: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        v: u8,
+        topic: String,
+    }
+    let named: Option<Named> =
+        if data.first() == Some(&b'{') { serde_json::from_slice(data).ok() } else { serde_cbor::from_slice(data).ok() };
+    named.filter(|named| named.v == VERSION).map(|named| named.topic)
+}
+
 #[cfg(test)]
 mod tests;

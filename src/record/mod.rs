@@ -9,6 +9,6 @@ pub mod kpl;
 mod payload;
 mod write;
 
-pub use envelope::{Envelope, Members, PayloadReader, Previous, RunId};
+pub use envelope::{Envelope, Members, PayloadReader, Previous, RunId, topic_of};
 pub use json::AsJson;
 pub use payload::Unreadable;

@@ -60,7 +60,7 @@ fn readings(text: &mut Text, state: &State) {
     }
     let reasons: [ByReason; 2] = [
         ("headwater_readings_dropped_total", "counter", "Readings given up, by reason.", |ledger| &ledger.dropped),
-        ("headwater_readings_rejected_total", "counter", "Readings never taken, by reason.", |ledger| &ledger.rejected),
+        ("headwater_readings_rejected_total", "counter", "Readings that can't be carried, by reason.", |ledger| &ledger.rejected),
     ];
     for (name, kind, help, counts) in reasons {
         text.family(name, kind, help);
@@ -93,6 +93,10 @@ fn buffer(text: &mut Text, state: &State) {
     let buffer = &state.buffer;
     text.single("headwater_disk_used_bytes", "gauge", "Bytes that the buffer's files take.", buffer.disk_used);
     text.single("headwater_disk_written_bytes", "counter", "Bytes written to the buffer's files.", buffer.disk_written);
+    text.single("headwater_set_aside_readings", "gauge", "Readings that are set aside in the buffer.", buffer.set_aside);
+    text.single("headwater_set_aside_bytes", "gauge", "Bytes of them.", buffer.set_aside_bytes);
+    let gone = "Readings that were set aside and have made room for others.";
+    text.single("headwater_set_aside_gone_total", "counter", gone, buffer.set_aside_gone);
     text.family("headwater_commit_seconds", "histogram", "Time that a commit to the buffer takes.");
     text.histogram("headwater_commit_seconds", &[], &buffer.commit);
 }
@@ -105,7 +109,8 @@ fn links(text: &mut Text, state: &State) {
     ];
     for (name, kind, help, number) in numbers {
         text.family(name, kind, help);
-        for (destination, link) in &state.links {
+        // Of a link that was not tried nothing is known, and 0 would call someone.
+        for (destination, link) in state.links.iter().filter(|(_, link)| link.tried() || name != "headwater_link_up") {
             text.sample(name, &[("destination", destination)], number(link));
         }
     }

@@ -71,7 +71,7 @@ impl Activity {
             Self::Stopping
         } else if state.holding || state.buffer.blocked || state.sources.values().any(|source| source.state == "waiting") {
             Self::Holding
-        } else if (state.links.values().any(|link| !link.up) || refused()) && waits() {
+        } else if (state.links.values().any(|link| link.tried() && !link.up) || refused()) && waits() {
             Self::Buffering
         } else {
             Self::Sending
@@ -100,9 +100,14 @@ pub struct LinkReport {
     pub endpoint: String,
     /// The address that it was last reached at.
     pub address: Option<SocketAddr>,
-    /// Why it is not up.
+    /// Why it is not up; `not tried yet` before the first request.
     pub error: Option<String>,
+    /// When it is tried again, while it is down.
+    pub retry_at: Option<Timestamp>,
 }
+
+/// In the place of an error: nothing is known of the link, because nothing has had to be sent.
+pub const NOT_TRIED: &str = "not tried yet";
 
 /// What the gateway believes about the time.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -186,10 +191,11 @@ impl Report {
 
 impl LinkReport {
     fn of(state: &State, started: Timestamp) -> Self {
-        let link = state.links.values().find(|link| !link.up).or_else(|| state.links.values().next()).cloned();
-        let LinkState { up, since, endpoint, address, error, .. } =
-            link.unwrap_or_else(|| LinkState { since: started, ..LinkState::default() });
-        Self { up, since, endpoint, address, error }
+        let link = state.links.values().find(|link| link.tried() && !link.up).or_else(|| state.links.values().next()).cloned();
+        let link = link.unwrap_or_else(|| LinkState { since: started, ..LinkState::default() });
+        let tried = link.tried();
+        let LinkState { up, since, endpoint, address, error, retry_at, .. } = link;
+        Self { up, since, endpoint, address, error: if tried { error } else { Some(NOT_TRIED.into()) }, retry_at }
     }
 }
 

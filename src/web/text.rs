@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use super::report::{BacklogReport, LinkReport, Report, StreamReport};
+use super::report::{BacklogReport, LinkReport, NOT_TRIED, Report, StreamReport};
 use crate::{
     reading::Timestamp,
     status::{Ledger, Problem, Reasons, SourceState},
@@ -44,12 +44,16 @@ pub fn render(report: &Report) -> String {
 }
 
 fn link(link: &LinkReport, now: Timestamp) -> String {
-    let LinkReport { up, since, endpoint, address, error } = link;
+    let LinkReport { up, since, endpoint, address, error, retry_at } = link;
+    let error = error.as_deref().filter(|error| *error != NOT_TRIED);
     let mut text = match (up, error) {
         (true, _) => format!("up for {}", age(*since, now)),
         (false, Some(_)) => format!("down for {}", age(*since, now)),
-        (false, None) => "not used yet, nothing was sent".to_owned(),
+        (false, None) => format!("{NOT_TRIED}, nothing was sent"),
     };
+    if let Some(at) = retry_at {
+        text += &format!(", tried again in {}", age(now, *at));
+    }
     if !endpoint.is_empty() {
         text += &format!(", {endpoint}");
     }

@@ -130,7 +130,7 @@ async fn what_stands_in_front_of_the_service_is_believed_only_by_its_status() {
         (http("502 Bad Gateway", "content-type: text/html\r\n", "<html>bad gateway</html>"), Class::Away),
         (http("503 Service Unavailable", "", ""), Class::Away),
         (http("403 Forbidden", "content-type: text/html\r\n", "<html>log in first</html>"), Class::Away),
-        (http("413 Content Too Large", "", ""), Class::Invalid),
+        (http("413 Content Too Large", "", ""), Class::TooLarge),
     ] {
         let endpoint = Scripted::answering(answer.clone()).await;
         let error = Gateway::facing(&endpoint.url).puts(1).await.unwrap_err();

@@ -10,6 +10,8 @@
 mod support;
 
 mod access;
+mod answers;
+mod aside;
 mod backpressure;
 mod delivery;
 mod emulators;

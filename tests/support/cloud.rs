@@ -68,6 +68,11 @@ impl Cloud {
         self.until(format_args!("{least} requests"), |store| (store.counts().requests >= least).then_some(())).await;
     }
 
+    /// Waits until so many puts have reached a stream of it, whatever became of them.
+    pub async fn is_put(&self, least: u64) {
+        self.until(format_args!("{least} puts"), |store| (store.counts().puts >= least).then_some(())).await;
+    }
+
     async fn until<T>(&self, claim: impl std::fmt::Display, found: impl FnMut(&Store) -> Option<T>) -> T {
         within(claim, || format!("{:?}", self.counts()), self.endpoint.wait_for(found)).await
     }

@@ -52,6 +52,21 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE lane ADD COLUMN salvage TEXT;   -- whose readings these are: a lane of that file, which drains before today's
     CREATE TABLE session (open INTEGER NOT NULL);   -- 1: not closed in order, so there must be a WAL
     INSERT INTO session VALUES (0);",
+    // 3: what its destination calls invalid.
+    "CREATE TABLE rejected (
+        id            INTEGER PRIMARY KEY,  -- in the order in which they were set aside
+        lane          INTEGER NOT NULL,     -- with run and seq, the reading's name
+        run           INTEGER NOT NULL,
+        seq           INTEGER NOT NULL,
+        ts            INTEGER NOT NULL,     -- arrival of the first reading of its chunk
+        at            INTEGER NOT NULL,     -- when it was set aside, in ms
+        reason        TEXT NOT NULL,        -- what the destination said
+        topic         TEXT,                 -- where the encoding tells
+        partition_key TEXT,                 -- where it is not the lane's own
+        crc           INTEGER NOT NULL,     -- CRC32C of partition key and data
+        data          BLOB NOT NULL,        -- the user record as it would have been sent
+        UNIQUE (lane, run, seq)
+    );",
 ];
 
 /// The version that this program writes.

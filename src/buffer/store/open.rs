@@ -6,6 +6,7 @@ use rusqlite::ErrorCode;
 
 use super::{
     PAGE_BYTES, Store, WAL_FRAME_BYTES,
+    aside::{COUNT, count_from},
     migrate::{APPLICATION_ID, SCHEMA_VERSION, migrate},
     vfs,
 };
@@ -65,12 +66,15 @@ impl Store {
         }
         migrate(&mut connection, if tables == 0 { 0 } else { version }).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(16);
+        let set_aside = connection.query_row(COUNT, [], count_from).map_err(failed)?;
         let mut store = Self {
             connection,
             path: path.into(),
             page_budget: limits.pages,
             checkpoint_frames: limits.checkpoint_frames,
             pages_used: 0,
+            set_aside,
+            most_set_aside: limits.set_aside,
         };
         store.measure().map_err(failed)?;
         Ok(store)
@@ -82,6 +86,8 @@ struct Limits {
     pages: u64,
     checkpoint_frames: u64,
     wal_frames: u64,
+    /// Bytes of readings that are set aside.
+    set_aside: u64,
 }
 
 impl Limits {
@@ -91,6 +97,12 @@ impl Limits {
         let checkpoint_frames = checkpoint / WAL_FRAME_BYTES;
         // The WAL is emptied after the commit that fills it, so it can pass that mark by one transaction.
         let wal_frames = checkpoint_frames + (5 << 19) / WAL_FRAME_BYTES;
-        Self { pages: max_size.saturating_sub(wal_frames * WAL_FRAME_BYTES) / PAGE_BYTES, checkpoint_frames, wal_frames }
+        Self {
+            pages: max_size.saturating_sub(wal_frames * WAL_FRAME_BYTES) / PAGE_BYTES,
+            checkpoint_frames,
+            wal_frames,
+            // Few, so that they never crowd out what can still be sent; and one of the largest always fits.
+            set_aside: (max_size / 16).clamp(1 << 20, 64 << 20),
+        }
     }
 }

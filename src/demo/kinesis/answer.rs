@@ -1,10 +1,17 @@
 //! What goes back over the wire: the awsJson1.1 form of results and errors.
 
+use std::{io, time::Duration};
+
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
 /// An error of the service.
@@ -84,6 +91,54 @@ pub fn empty() -> Response {
 /// 200 with a body that was cut off on its way.
 pub fn garbage() -> Response {
     with_type(StatusCode::OK, JSON, Body::from("{\"FailedRecordCount\":0,\"Rec"))
+}
+
+/// 200 with an error in it.
+pub fn error_inside() -> Response {
+    let mut response = Refusal::internal().into_response();
+    *response.status_mut() = StatusCode::OK;
+    response
+}
+
+/// The first half of 200 with `result`; then the connection breaks.
+pub fn half(result: &impl Serialize) -> Response {
+    let whole = serde_json::to_vec(result).unwrap_or_default();
+    let half = Bytes::copy_from_slice(&whole[..whole.len() / 2]);
+    let pieces = stream::iter([Ok(half), Err(io::Error::other("cut off on command"))]);
+    with_type(StatusCode::OK, JSON, Body::from_stream(pieces))
+}
+
+/// 200 with a body that never ends, as fast as it is read.
+pub fn endless() -> Response {
+    let piece = Bytes::from(vec![b' '; 1 << 16]);
+    with_type(StatusCode::OK, JSON, Body::from_stream(stream::repeat_with(move || Ok::<_, io::Error>(piece.clone()))))
+}
+
+/// 200 with a body that comes byte by byte and never ends.
+pub fn trickle() -> Response {
+    let piece = |()| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok::<_, io::Error>(Bytes::from_static(b" "))
+    };
+    with_type(StatusCode::OK, JSON, Body::from_stream(stream::repeat(()).then(piece)))
+}
+
+/// 200 that is to be a gigabyte in gzip; it is the head of one.
+pub fn gzip() -> Response {
+    let mut response = with_type(StatusCode::OK, JSON, Body::from(&b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xec\xc1\x01\x0d"[..]));
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response
+}
+
+/// 200 that begins and then says nothing.
+pub fn never() -> Response {
+    with_type(StatusCode::OK, JSON, Body::from_stream(stream::pending::<io::Result<Bytes>>()))
+}
+
+/// A page with `status`, as something on the way to the service sends it.
+pub fn page(status: u16) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    with_type(status, HTML, Body::from(format!("<html><body><h1>{status}</h1>Welcome to our network</body></html>")))
 }
 
 /// The page of a proxy that could not reach the service.

@@ -25,8 +25,26 @@ pub enum Failure {
     BadGateway,
     /// 503 with an empty body; nothing is stored.
     Unavailable,
+    /// A page in HTML with this status, 200 included, as a hotel's log-in or a proxy sends it; nothing is stored.
+    Page(u16),
+    /// 413 with an empty body for requests of more than so many bytes, as a proxy sends it; others pass.
+    TooLargeBeyond(usize),
     /// 200 with a body that is no JSON; nothing is stored.
     Garbage,
+    /// 200 with an error of the service inside; nothing is stored.
+    ErrorInside,
+    /// 200 and the first half of the right answer, then the connection closes; the records are stored.
+    HalfAnAnswer,
+    /// 200 that says "all accepted", with one entry more than there were records; nothing is stored.
+    TooManyRecords,
+    /// 200 and a body without an end; nothing is stored.
+    Endless,
+    /// 200 and a body of one byte every tenth of a second; nothing is stored.
+    Trickle,
+    /// 200 and a body in gzip, which nobody asked for; nothing is stored.
+    Gzip,
+    /// The request is read, and no answer ever comes; nothing is stored.
+    Never,
     /// 200 that says "all accepted", with one entry less than there were records; nothing is stored, so whoever believes it loses
     /// readings.
     TooFewRecords,
@@ -43,6 +61,9 @@ pub enum Failure {
 #[derive(Debug, Default)]
 pub struct Faults {
     next: VecDeque<Failure>,
+    always: Option<Failure>,
+    /// Records that contain this are invalid.
+    poison: Option<Vec<u8>>,
     random: Option<(f64, Random)>,
 }
 
@@ -62,9 +83,25 @@ impl Faults {
         self.random = (percent > 0.0).then(|| (percent / 100.0, Random::new(seed)));
     }
 
+    /// Every put that is not spoken for fails as `failure` says; none ends that.
+    pub fn fail_always(&mut self, failure: Option<Failure>) {
+        self.always = failure;
+    }
+
+    /// A put with a record that contains these bytes is refused as invalid; none ends that.
+    pub fn poison(&mut self, bytes: Option<Vec<u8>>) {
+        self.poison = bytes.filter(|bytes| !bytes.is_empty());
+    }
+
+    /// The first record that is invalid by command.
+    pub fn poisoned<'a>(&self, mut records: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
+        let poison = self.poison.as_deref()?;
+        records.position(|data| data.windows(poison.len()).any(|window| window == poison))
+    }
+
     /// What happens to the put that has just arrived.
     pub fn for_put(&mut self) -> Option<Failure> {
-        self.next.pop_front()
+        self.next.pop_front().or(self.always)
     }
 
     /// Whether the next record is one of the unlucky ones.

@@ -156,6 +156,16 @@ impl Endpoint {
         self.change(|state| state.faults.call_off())
     }
 
+    /// From now on every put that is not spoken for by [`Self::fail_next`] fails as `failure` says; none ends that.
+    pub fn fail_always(&self, failure: Option<Failure>) {
+        self.change(|state| state.faults.fail_always(failure));
+    }
+
+    /// From now on a put with a record that contains `text` is refused as a whole with `ValidationException`; none ends that.
+    pub fn calls_invalid(&self, text: Option<&str>) {
+        self.change(|state| state.faults.poison(text.map(|text| text.as_bytes().to_vec())));
+    }
+
     /// Splits a shard of `stream` in the middle of its hash keys.
     pub fn split(&self, stream: &str, shard: ShardId) -> Result<[ShardId; 2], ReshardError> {
         let now = self.shared.moment().since_start;

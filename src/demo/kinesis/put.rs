@@ -23,20 +23,22 @@ pub type Outcome = Option<Response>;
 /// Answers PutRecords.
 pub fn many(put: Put, state: &mut State, moment: Moment) -> Result<Outcome, Refusal> {
     let stream = put.stream.clone();
-    let answers = match store(put, state, moment)? {
-        Stored::Answers(answers) => answers,
+    let (answers, half) = match store(put, state, moment)? {
+        Stored::Answers(answers) => (answers, false),
+        Stored::Half(answers) => (answers, true),
         Stored::Instead(outcome) => return Ok(outcome),
     };
     let failed_record_count = answers.iter().filter(|answer| answer.is_err()).count();
     let records = answers.into_iter().map(|answer| EntryResult::new(&stream, answer)).collect();
-    Ok(Some(answer::json(&PutResult { failed_record_count, records, encryption_type: "NONE" })))
+    let result = PutResult { failed_record_count, records, encryption_type: "NONE" };
+    Ok(Some(if half { answer::half(&result) } else { answer::json(&result) }))
 }
 
 /// Answers `PutRecord`, which has no partial failure: its one record is refused as a whole request.
 pub fn one(put: Put, state: &mut State, moment: Moment) -> Result<Outcome, Refusal> {
     let stream = put.stream.clone();
     let answers = match store(put, state, moment)? {
-        Stored::Answers(answers) => answers,
+        Stored::Answers(answers) | Stored::Half(answers) => answers,
         Stored::Instead(outcome) => return Ok(outcome),
     };
     let answer = answers.into_iter().next().ok_or_else(Refusal::internal)?;
@@ -48,6 +50,8 @@ pub fn one(put: Put, state: &mut State, moment: Moment) -> Result<Outcome, Refus
 enum Stored {
     /// Record by record.
     Answers(Vec<Answer>),
+    /// Record by record, and half of it gets through.
+    Half(Vec<Answer>),
     /// A fault took over.
     Instead(Outcome),
 }
@@ -62,6 +66,10 @@ fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal>
     if dry_run {
         return Err(Refusal::bad("DryRunOperationException", "Request would have succeeded, but DryRun is set."));
     }
+    if let Some(place) = faults.poisoned(records.iter().map(|record| &record.data[..])) {
+        let what = format!("Value at 'records.{}.member.data' is called invalid on command", place + 1);
+        return Err(Refusal::validation(&[what]));
+    }
     let failure = faults.for_put();
     let bad = |code, message: &str| Err(Refusal::bad(code, message));
     match failure {
@@ -75,13 +83,25 @@ fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal>
         Some(Failure::Code(code)) => return bad(code, "refused on command"),
         Some(Failure::BadGateway) => return Ok(Stored::Instead(Some(answer::bad_gateway()))),
         Some(Failure::Unavailable) => return Ok(Stored::Instead(Some(StatusCode::SERVICE_UNAVAILABLE.into_response()))),
+        Some(Failure::Page(status)) => return Ok(Stored::Instead(Some(answer::page(status)))),
+        Some(Failure::TooLargeBeyond(bytes)) if records.iter().map(|record| record.data.len()).sum::<usize>() > bytes => {
+            return Ok(Stored::Instead(Some(StatusCode::PAYLOAD_TOO_LARGE.into_response())));
+        }
         Some(Failure::Garbage) => return Ok(Stored::Instead(Some(answer::garbage()))),
+        Some(Failure::ErrorInside) => return Ok(Stored::Instead(Some(answer::error_inside()))),
+        Some(Failure::Endless) => return Ok(Stored::Instead(Some(answer::endless()))),
+        Some(Failure::Trickle) => return Ok(Stored::Instead(Some(answer::trickle()))),
+        Some(Failure::Gzip) => return Ok(Stored::Instead(Some(answer::gzip()))),
+        Some(Failure::Never) => return Ok(Stored::Instead(Some(answer::never()))),
         Some(Failure::CloseBeforeStore) => return Ok(Stored::Instead(None)),
         Some(Failure::TooFewRecords) => {
             let one_less = records.len().saturating_sub(1);
             return Ok(Stored::Answers((0..one_less).map(|_| Ok((ShardId(0), store.end()))).collect()));
         }
-        Some(Failure::RefuseEvery(_) | Failure::StoreThenClose) | None => {}
+        Some(Failure::TooManyRecords) => {
+            return Ok(Stored::Answers((0..=records.len()).map(|_| Ok((ShardId(0), store.end()))).collect()));
+        }
+        Some(Failure::RefuseEvery(_) | Failure::StoreThenClose | Failure::HalfAnAnswer | Failure::TooLargeBeyond(_)) | None => {}
     }
     let refuse = |place: usize| match failure {
         Some(Failure::RefuseEvery(n)) if n > 0 && place.is_multiple_of(n) => Some(Refused::Throughput),
@@ -91,6 +111,9 @@ fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal>
     let answers = answers.ok_or_else(|| Refusal::no_stream(&stream))?;
     if failure == Some(Failure::StoreThenClose) {
         return Ok(Stored::Instead(None));
+    }
+    if failure == Some(Failure::HalfAnAnswer) {
+        return Ok(Stored::Half(answers));
     }
     Ok(Stored::Answers(answers))
 }

@@ -72,29 +72,77 @@ fn an_older_layout_drains_before_todays() {
     assert_eq!(lanes_of(stream.next(now, drained, 1 << 20, false)), [0]);
 }
 
+/// A service that calls every record of lane `bad` invalid, and with it the whole request.
+fn asks(stream: &mut Stream, now: Instant, bad: usize) -> (Vec<usize>, Then) {
+    let lanes = lanes_of(stream.next(now, |_| A_LOT, 1 << 20, false));
+    let records: Vec<_> = lanes.iter().map(|lane| (*lane, stream.ask(*lane), stream.ask(*lane).most.min(100))).collect();
+    if lanes.contains(&bad) {
+        let then = stream.failed(now, Class::Invalid, &records, 1.0);
+        return (lanes, then);
+    }
+    stream.answered();
+    records.iter().for_each(|(lane, asked, readings)| stream.accepted(*lane, *asked, *readings));
+    (lanes, Then::GoOn)
+}
+
 #[test]
-fn an_invalid_request_is_split_until_its_record_stands_alone_and_the_others_go_on() {
-    let (mut stream, now) = (stream(4), Instant::now());
-    assert!(!stream.failed(now, Class::Invalid, &[0, 1, 2, 3], 0.0));
-    assert_eq!(lanes_of(stream.next(now, |_| A_LOT, 1 << 20, false)), [0, 1]);
-    assert!(!stream.failed(now, Class::Invalid, &[0, 1], 0.0));
-    assert_eq!(lanes_of(stream.next(now, |_| A_LOT, 1 << 20, false)), [2]);
-    stream.answered();
-    assert!(stream.failed(now, Class::Invalid, &[0], 0.0), "a person has to look");
-    let later = now + Duration::from_secs(1);
-    assert!(!lanes_of(stream.next(later, |_| A_LOT, 1 << 20, false)).contains(&0));
-    let much_later = now + Duration::from_secs(61);
-    stream.answered();
-    stream.answered();
-    assert!(lanes_of(stream.next(much_later, |_| A_LOT, 1 << 20, false)).contains(&0));
+fn an_invalid_request_is_halved_until_the_lane_at_fault_stands_alone_and_the_others_go_on() {
+    for bad in 0..4 {
+        let (mut stream, now) = (stream(4), Instant::now());
+        let requests: Vec<_> = (0..60).map(|_| asks(&mut stream, now, bad)).collect();
+        assert_eq!(requests[0].0, [0, 1, 2, 3]);
+        let with_the_bad_one: Vec<_> = requests.iter().filter(|(lanes, _)| lanes.contains(&bad)).collect();
+        assert_eq!(with_the_bad_one[1].0.len(), 2);
+        assert!(with_the_bad_one[2..].iter().all(|(lanes, _)| *lanes == [bad]), "once alone it stays alone");
+        let others = requests.iter().filter(|(lanes, _)| !lanes.contains(&bad)).count();
+        assert!(others > 20, "{requests:?}");
+        assert!(
+            requests.iter().any(|(_, then)| *then == Then::SetAside(bad)),
+            "others were accepted, so it is at fault: {requests:?}"
+        );
+    }
+}
+
+#[test]
+fn while_everything_is_called_invalid_the_stream_waits_longer_and_longer_and_sets_nothing_aside() {
+    let (mut stream, mut now, mut told, mut requests) = (stream(3), Instant::now(), 0, 0);
+    let end = now + Duration::from_hours(1);
+    while now < end {
+        match stream.next(now, |_| A_LOT, 1 << 20, false) {
+            Next::Send(lanes) => {
+                let records: Vec<_> =
+                    lanes.iter().map(|(lane, _)| (*lane, stream.ask(*lane), stream.ask(*lane).most.min(100))).collect();
+                let then = stream.failed(now, Class::Invalid, &records, 1.0);
+                assert!(!matches!(then, Then::SetAside(_)));
+                told += usize::from(then == Then::Tell);
+                requests += 1;
+            }
+            Next::Wait(at) => now = at,
+            Next::Idle => panic!("there is a lot"),
+        }
+    }
+    assert!((60..80).contains(&told), "about once a minute: {told}");
+    assert!(requests < 500, "{requests}");
+}
+
+#[test]
+fn a_record_that_is_called_invalid_beside_others_that_are_accepted_is_looked_into_alone() {
+    let (mut stream, now) = (stream(2), Instant::now());
+    let ask = stream.ask(0);
+    stream.accepted(1, ask, 10);
+    assert_eq!(stream.invalid(now, 0, ask, 10, 1.0), Then::GoOn);
+    assert_eq!(stream.ask(0), Ask { skip: 0, most: 5 });
+    assert_eq!(lanes_of(stream.next(now, |_| A_LOT, 1 << 20, false)), [0]);
+    assert_eq!(lanes_of(stream.next(now, |_| A_LOT, 1 << 20, false)), [1]);
 }
 
 #[test]
 fn refused_credentials_are_tried_once_more_at_once_and_then_every_minute() {
     let (mut stream, now) = (stream(1), Instant::now());
-    assert!(!stream.failed(now, Class::Credentials, &[0], 1.0));
+    let record = [(0, Ask::ALL, 10)];
+    assert_eq!(stream.failed(now, Class::Credentials, &record, 1.0), Then::GoOn);
     assert_eq!(lanes_of(stream.next(now, |_| A_LOT, 1 << 20, false)), [0]);
-    assert!(stream.failed(now, Class::Credentials, &[0], 1.0));
+    assert_eq!(stream.failed(now, Class::Credentials, &record, 1.0), Then::Tell);
     assert_eq!(stream.next(now, |_| A_LOT, 1 << 20, false), Next::Wait(now + Duration::from_mins(1)));
 }
 

@@ -22,6 +22,8 @@ fn the_one_word_says_what_matters_most() {
     status.received("readings", 1);
     assert_eq!(activity(), Activity::Sending);
     status.link("cloud", |link| link.up = false);
+    assert_eq!(activity(), Activity::Sending, "the link was not tried yet");
+    status.link("cloud", |link| link.error = Some("no answer".into()));
     assert_eq!(activity(), Activity::Buffering);
     status.delivered("readings", 1);
     assert_eq!(activity(), Activity::Sending, "nothing waits for the link");
@@ -39,6 +41,7 @@ fn with_several_destinations_the_one_that_is_down_is_shown() {
     for (name, up) in [("a", true), ("b", false), ("c", true)] {
         status.link(name, |link| {
             link.up = up;
+            link.error = (!up).then(|| "no answer".into());
             link.endpoint = format!("https://{name}");
         });
     }
@@ -90,4 +93,23 @@ fn a_ledger_that_does_not_balance_is_a_bug_that_tests_find() {
     status.received("readings", 1);
     status.lock().streams.get_mut("readings").unwrap().ledger.received += 1;
     view(Instant::now(), &status).report(NOW, Instant::now());
+}
+
+#[test]
+fn a_link_that_was_not_tried_is_neither_up_nor_down_and_one_that_is_down_says_when_it_is_tried_again() {
+    let (started, status) = (Instant::now(), Status::default());
+    let view = view(started, &status);
+    status.link("cloud", |link| link.endpoint = "https://cloud".into());
+    let link = view.report(NOW, started).link;
+    assert_eq!((link.up, link.error.as_deref(), link.retry_at), (false, Some(NOT_TRIED), None));
+    let text = crate::web::text::render(&view.report(NOW, started));
+    assert!(text.contains("not tried yet, nothing was sent, https://cloud\n"), "{text}");
+
+    status.link("cloud", |link| {
+        link.since = NOW;
+        link.error = Some("no answer".into());
+        link.retry_at = Some(NOW.after(Duration::from_secs(42)));
+    });
+    let text = crate::web::text::render(&view.report(NOW, started));
+    assert!(text.contains("down for 0 s, tried again in 42 s, https://cloud: no answer\n"), "{text}");
 }

@@ -1,0 +1,181 @@
+//! Readings that are set aside, on a real file.
+
+use super::*;
+use crate::record::kpl;
+
+/// Several readings as one chunk of KPL fields.
+fn fields(readings: &[&str]) -> Bytes {
+    let mut data = Vec::new();
+    for reading in readings {
+        kpl::put_record(&mut data, 0, kpl::HashKeyUse::None, reading.as_bytes());
+    }
+    data.into()
+}
+
+/// The texts of all readings that wait, in order, without forgetting any.
+async fn texts(bench: &Bench) -> Vec<String> {
+    let mut texts = Vec::new();
+    for data in bench.drained().await {
+        let mut rest = &data[..];
+        while !rest.is_empty() {
+            let record = kpl::first_record(rest).unwrap();
+            texts.push(String::from_utf8(record.data.to_vec()).unwrap());
+            rest = &rest[record.field_len..];
+        }
+    }
+    texts
+}
+
+/// Seq, reason and data of every row of `rejected`, read by another connection.
+fn rejected(bench: &Bench) -> Vec<(u64, String, String)> {
+    let connection = rusqlite::Connection::open(&bench.settings.path).unwrap();
+    let mut rows = connection.prepare("SELECT seq, reason, CAST(data AS TEXT) FROM rejected ORDER BY id").unwrap();
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+impl Bench {
+    /// One chunk of several readings, in memory.
+    fn appends(&mut self, readings: &[&str]) {
+        let n = readings.len() as u64;
+        let chunk = Chunk {
+            lane: self.lane(),
+            readings: n,
+            run: RunId(3),
+            first_seq: self.seq,
+            arrived: Timestamp(1),
+            keys: None,
+            data: fields(readings),
+        };
+        self.seq += n;
+        self.status.received("s", n);
+        let marks = vec![Mark { source: SOURCE, up_to: self.seq, fingerprints: Vec::new() }];
+        self.buffer().append(Group { chunks: vec![chunk], marks, since: Instant::now() });
+    }
+
+    /// Confirms the first `readings` of the lane, all of the first chunk.
+    async fn confirms(&self, readings: u64) {
+        let taken = self.buffer().oldest(self.lane(), 1).await.unwrap().unwrap();
+        let piece = &taken.pieces[0];
+        let bytes = kpl::cut(&piece.data, 0, readings).unwrap().len as u64;
+        let Position { number, offset, readings: before } = piece.position;
+        let up_to = if piece.readings == readings {
+            Position { number: number + 1, ..Position::default() }
+        } else {
+            Position { number, offset: offset + bytes, readings: before + readings }
+        };
+        self.buffer().forget(Instant::now(), self.lane(), "s", &Delivered { readings, bytes, up_to });
+    }
+
+    async fn sets_the_head_aside(&self) {
+        self.buffer().oldest(self.lane(), 1).await.unwrap().unwrap();
+        assert!(self.buffer().set_aside(self.lane(), "HTTP 400 ValidationException: so it is".into()).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_reading_that_is_set_aside_is_gone_from_its_chunk_and_kept_for_a_person_across_a_restart() {
+    for (hold, waits) in [(Duration::ZERO, "on the disk"), (Duration::from_hours(1), "in memory")] {
+        let mut bench = Bench::new().close().await;
+        bench.settings.hold = hold;
+        let mut bench = bench.open();
+        bench.appends(&["a", "b", "bad", "c"]);
+        bench.appends(&["d"]);
+        bench.confirms(2).await;
+
+        bench.sets_the_head_aside().await;
+        bench.ledger_balances();
+        assert_eq!(bench.status.lock().ledger_total().rejected.get(Reason::Refused), 1, "{waits}");
+
+        let bench = bench.close().await;
+        assert_eq!(rejected(&bench), [(2, "HTTP 400 ValidationException: so it is".to_owned(), "bad".to_owned())], "{waits}");
+        let bench = bench.open();
+        assert_eq!(bench.status.lock().ledger_total().received, 2, "{waits}: nothing that was delivered before it is sent again");
+        assert_eq!(bench.status.lock().buffer.set_aside, 1);
+        assert!(bench.status.lock().problems["set aside"].what.starts_with("1 readings"));
+        assert_eq!(texts(&bench).await, ["c", "d"], "{waits}");
+        bench.ledger_balances();
+    }
+}
+
+#[tokio::test]
+async fn chunks_that_were_delivered_before_a_reading_that_is_set_aside_go_with_it() {
+    let mut bench = Bench::new();
+    bench.appends(&["a"]);
+    bench.appends(&["b", "bad", "c"]);
+    bench.confirms(1).await;
+    bench.confirms(1).await;
+
+    bench.sets_the_head_aside().await;
+    let copy = bench.dir.path().join("copy.db");
+    fs::copy(&bench.settings.path, &copy).unwrap();
+    fs::copy(bench.dir.path().join("buffer.db-wal"), bench.dir.path().join("copy.db-wal")).unwrap();
+
+    // As a power cut would leave it.
+    let mut cut = Bench { settings: BufferSettings { path: copy, ..bench.settings.clone() }, opened: None, ..Bench::new() };
+    cut.layout = bench.layout.clone();
+    let cut = cut.open();
+    cut.ledger_balances();
+    assert_eq!(cut.status.lock().ledger_total().received, 1);
+    assert_eq!(texts(&cut).await, ["c"]);
+    cut.ledger_balances();
+}
+
+#[tokio::test]
+async fn a_reading_that_is_set_aside_and_was_the_last_of_its_lane_leaves_its_name_behind() {
+    let mut bench = Bench::new();
+    bench.appends(&["bad"]);
+
+    bench.sets_the_head_aside().await;
+
+    bench.ledger_balances();
+    assert!(bench.buffer().oldest(bench.lane(), 1).await.unwrap().is_none());
+    let mut bench = bench.close().await.open();
+    assert_eq!(bench.opened.as_ref().unwrap().lanes[0].1, Some(Previous { run: RunId(3), seq: 0 }));
+    bench.appends(&["next"]);
+    assert_eq!(texts(&bench).await, ["next"]);
+    assert_eq!(bench.status.lock().buffer.set_aside, 1);
+}
+
+#[tokio::test]
+async fn a_reading_in_memory_that_is_set_aside_is_safe_with_the_rest_of_its_chunk() {
+    let mut bench = Bench::new().close().await;
+    bench.settings.hold = Duration::from_hours(1);
+    let mut bench = bench.open();
+    let (publish, mut safe) = watch::channel(0);
+    bench.buffer().publish_receipts(SOURCE, publish);
+    bench.appends(&["bad", "good"]);
+    assert_eq!(*safe.borrow_and_update(), 0);
+
+    bench.sets_the_head_aside().await;
+
+    assert_eq!(*safe.borrow_and_update(), 2, "both are on the disk, one of them aside");
+    assert_eq!(texts(&bench).await, ["good"]);
+}
+
+#[tokio::test]
+async fn of_what_is_set_aside_the_oldest_make_room_and_are_counted() {
+    let mut bench = Bench::new();
+    let long = "x".repeat(300_000);
+    for n in 0..6 {
+        bench.appends(&[&format!("{n}{long}"), "good"]);
+        bench.sets_the_head_aside().await;
+        bench.confirms(1).await;
+    }
+
+    bench.ledger_balances();
+    let buffer = bench.status.lock().buffer.clone();
+    assert_eq!((buffer.set_aside, buffer.set_aside_gone), (3, 3));
+    assert!(buffer.set_aside_bytes <= 1 << 20);
+    let bench = bench.close().await;
+    assert!(rejected(&bench).iter().map(|(seq, ..)| *seq).eq([6, 8, 10]));
+}
+
+#[tokio::test]
+async fn nothing_is_set_aside_when_nothing_is_on_its_way() {
+    let mut bench = Bench::new();
+    bench.appends(&["a"]);
+    assert!(!bench.buffer().set_aside(bench.lane(), "why".into()).await.unwrap());
+    assert_eq!(texts(&bench).await, ["a"]);
+    bench.ledger_balances();
+}

@@ -1,0 +1,83 @@
+//! Setting a reading aside: what the pool decides, in the file, and who hears of it.
+
+use std::time::Instant;
+
+use tracing::error;
+
+use super::{AsideRequest, Writer};
+use crate::{
+    buffer::{
+        BufferError, LaneId,
+        pool::Cut,
+        store::{Aside, Insert, SetAside},
+    },
+    clock,
+    status::Reason,
+};
+
+/// The part of the status for what is set aside: it stays until someone has looked at it.
+const PART: &str = "set aside";
+const REMEDY: &str = "`headwater buffer export --rejected PATH` writes them; correct their sensor, and remove them from the buffer";
+
+impl Writer {
+    pub(super) fn set_aside(&mut self, request: AsideRequest) {
+        let AsideRequest { lane, reason, reply } = request;
+        let result = self.try_set_aside(lane, &reason);
+        if let Err(error) = &result {
+            self.shared.lock().pool.release(lane);
+            self.complain(error);
+        }
+        // Nobody waits any more when the drain was told to stop meanwhile; the reading is safe where it is.
+        let _ = reply.send(result);
+    }
+
+    fn try_set_aside(&mut self, lane: LaneId, reason: &str) -> Result<bool, BufferError> {
+        let Some((position, held)) = self.shared.lock().pool.head(lane) else { return Ok(false) };
+        let row = self.store.first(lane, position.number)?.filter(|head| head.number == position.number);
+        let chunk = match held {
+            // Its row, where it has one, knows of holes that were made behind it since.
+            Some((chunk, earlier)) => Some((chunk, row.map_or(earlier, |row| row.earlier))),
+            None => {
+                let stored = self.store.read(lane, position.number, position.number + 1, 1)?.pop();
+                stored.and_then(|stored| stored.chunk).zip(row.map(|row| row.earlier))
+            }
+        };
+        let Some((chunk, earlier)) = chunk else {
+            self.shared.lock().pool.release(lane);
+            return Ok(false); // the next read finds that it can't be read, and says so
+        };
+        let malformed = |source| BufferError::Malformed { path: self.store.path().to_owned(), source };
+        let cut = Cut::new(&chunk, earlier, position, reason).map_err(|error| malformed(error.into()))?;
+        let from = self.shared.lock().pool.deleted_below(lane);
+        let rest = cut.rest.as_ref().map(|(chunk, earlier)| Insert { number: cut.number, chunk, earlier: *earlier });
+        let aside = Aside { lane, number: cut.number, from, rest, reading: &cut.reading, at: clock::now() };
+        let gone = self.store.put_aside(&aside)?;
+
+        let mut inner = self.shared.lock();
+        let receipts = inner.pool.set_aside(Instant::now(), lane, &cut);
+        let (stream, number) = inner.pool.lane(lane).map_or_else(Default::default, |lane| (lane.stream.clone(), lane.number));
+        self.shared.status.set_aside(&stream, Reason::Refused, 1);
+        self.shared.settle(inner, &receipts);
+        if let Err(error) = self.store.keep_up() {
+            self.complain(&error);
+        }
+        self.report();
+        self.shared.status.lock().buffer.set_aside_gone += gone;
+        let topic = cut.reading.topic.as_deref().unwrap_or("of an unknown topic");
+        error!(topic, lane = format!("{stream}/{number}"), seq = cut.reading.seq, "a reading is set aside: {reason}; {REMEDY}");
+        self.tell_of_set_aside();
+        Ok(true)
+    }
+
+    /// Says how many readings are set aside, for as long as there are any.
+    pub(super) fn tell_of_set_aside(&self) {
+        let SetAside { readings, .. } = self.store.set_aside();
+        if readings == 0 {
+            return;
+        }
+        let gone = self.shared.status.lock().buffer.set_aside_gone;
+        let gone = if gone > 0 { format!(", and {gone} older ones had to make room for them") } else { String::new() };
+        let what = format!("{readings} readings are set aside, because their destination calls them invalid{gone}");
+        self.shared.status.problem(PART, clock::now(), what, REMEDY);
+    }
+}
