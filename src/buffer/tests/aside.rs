@@ -49,7 +49,7 @@ impl Bench {
         };
         self.seq += n;
         self.status.received("s", n);
-        let marks = vec![Mark { source: SOURCE, up_to: self.seq, fingerprints: Vec::new() }];
+        let marks = vec![Mark { source: SOURCE, up_to: self.seq, fingerprints: Vec::new(), repeatable: 0 }];
         self.buffer().append(Group { chunks: vec![chunk], marks, since: Instant::now() });
     }
 
