@@ -265,14 +265,17 @@ impl Store {
     /// Gives the file system back what an outage took, once little is left of it.
     pub(super) fn shrink_if_worth_it(&mut self) -> Result<(), BufferError> {
         // A quarter of what it gives back, at most, is what it writes. All that is used is copied in memory and goes through the WAL in
-        // one transaction, so that is a few megabytes at most, however much an outage took.
+        // one transaction, so that is a few megabytes at most, however much an outage took; more where the file has passed a bound
+        // that was lowered.
         const FREE: u64 = (64 << 20) / PAGE_BYTES;
         const SHARE: u64 = 4;
         const COPIED: u64 = (4 << 20) / PAGE_BYTES;
+        const COPIED_BEYOND_BOUND: u64 = 4 * COPIED;
         let shrink = |store: &mut Self| -> rusqlite::Result<()> {
             let pages: u64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
             let free = pages - store.pages_used;
-            if free < FREE || store.pages_used > (free / SHARE).min(COPIED) {
+            let copied = if pages > store.page_budget { COPIED_BEYOND_BOUND } else { COPIED };
+            if free < FREE || store.pages_used > (free / SHARE).min(copied) {
                 return Ok(());
             }
             store.connection.execute_batch("VACUUM")?;
