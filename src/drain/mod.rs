@@ -354,13 +354,10 @@ impl Drain {
                 self.then(then, index, "");
             }
             Class::TooLarge | Class::Invalid => {
-                let (mut what, remedy) = what_and_remedy(error);
-                if let ([sent], 2..) = (sent, stream.lanes.len()) {
-                    what = format!("lane {}: {what}", stream.lanes[sent.index].lane.layout.number);
-                }
                 if class == Class::TooLarge {
                     self.destinations[stream.destination].stride.too_large(sent.iter().map(|sent| sent.bytes).sum());
                 }
+                let (what, remedy) = what_and_remedy(error);
                 stream.refusal =
                     (what, format!("{remedy}; everything waits in the buffer and is tried again at least every minute"));
                 let reason = error.source().map_or_else(|| error.to_string(), with_causes);

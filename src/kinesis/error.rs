@@ -114,7 +114,10 @@ pub enum PutError {
     #[error("{target} takes no request of this size; where a proxy stands in front of it, raise its limit to 15 MB")]
     TooLarge { target: Target, source: Cause },
     /// The request can't be taken as it is, now or later: one record in it is enough for that.
-    #[error("{target} refuses the request as it is; it is split until the record at fault stands alone")]
+    #[error(
+        "{target} refuses the request as it is; while it accepts nothing else no reading need be at fault: check `stream` and what \
+         stands in front of the endpoint"
+    )]
     Invalid { target: Target, source: Cause },
 }
 

@@ -43,7 +43,7 @@ async fn a_destination_that_calls_everything_invalid_takes_nothing_aside_and_eve
     gateway.cloud.fail_always(Some(Failure::Validation));
 
     gateway.field.publishes(100).await;
-    gateway.cloud.is_asked(40).await;
+    gateway.cloud.is_asked(25).await;
     let status = gateway.agent.shows("it says why", |status| !status.problems().is_empty()).await;
     status.balances();
     assert_eq!((status.count("/ledger/buffered"), status.count("/ledger/rejected/refused")), (100, 0));
