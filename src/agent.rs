@@ -3,6 +3,8 @@
 //! Invariant: a stage that ends before it was told to, by an error or a panic, ends the agent; systemd starts it again. There is one way
 //! to recover, and it is always the same.
 
+mod clock;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -22,6 +24,7 @@ use tracing::{error, info};
 use crate::{
     backoff,
     buffer::{Buffer, BufferError, BufferSettings, Lane, Layout, Opened},
+    clock::{Boot, Clock},
     config::{Config, DestinationConfig, SourceConfig, StreamConfig, WhenFull},
     drain::{self, Drain, DrainSettings},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
@@ -108,16 +111,24 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     let close = CancellationToken::new();
 
     let plan = Plan::new(&config);
+    let clock = Clock::new(config.device.clock_synchronized.clone(), Boot(run.0));
     let Opened { buffer, lanes, older, known, closed } = open_buffer(&config, &plan, &status).await?;
     let destinations = open_destinations(&config).await?;
-    let (intakes, ingest) = ingest_stage(&config, &plan, run, &lanes, &buffer, &status);
-    let drain = drain_stage(&config, destinations, &lanes, &older, &buffer, &status);
+    let (intakes, ingest) = ingest_stage(&config, &plan, run, &clock, &lanes, &buffer, &status);
+    let drain = drain_stage(&config, destinations, &clock, &lanes, &older, &buffer, &status);
 
     let mut stages = Stages::default();
     stages.spawn("buffer", async move {
         // Ends when its thread does, be it by a panic.
         let _: Result<(), _> = closed.await;
         Ok(())
+    });
+    stages.spawn("clock", {
+        let watch = clock::watch(clock, buffer.clone(), status.clone(), stop.clone());
+        async move {
+            watch.await;
+            Ok(())
+        }
     });
     stages.spawn("web", {
         let (http, socket) = (config.http.clone(), config.device.socket.clone());
@@ -265,6 +276,7 @@ fn ingest_stage(
     config: &Config,
     plan: &Plan,
     run: RunId,
+    clock: &Clock,
     lanes: &[(Lane, Option<Previous>)],
     buffer: &Buffer,
     status: &Status,
@@ -286,6 +298,7 @@ fn ingest_stage(
         device: config.device.id.clone(),
         run,
         hold: config.buffer.hold,
+        clock: clock.clone(),
         sources: plan.source_ids().map(source).collect(),
         streams: plan.streams.iter().map(stream).collect(),
         routes: Arc::new(Routes::new(config, |name| plan.source(name))),
@@ -300,6 +313,7 @@ fn lanes_of(lanes: &[(Lane, Option<Previous>)], stream: &str) -> Vec<(Lane, Opti
 fn drain_stage(
     config: &Config,
     clients: BTreeMap<String, Client>,
+    clock: &Clock,
     lanes: &[(Lane, Option<Previous>)],
     older: &[Lane],
     buffer: &Buffer,
@@ -317,7 +331,8 @@ fn drain_stage(
         })
     };
     let streams = config.streams.iter().filter_map(stream).collect();
-    Drain::new(DrainSettings { destinations, streams, random: backoff::random }, buffer.clone(), status.clone())
+    let settings = DrainSettings { destinations, streams, clock: clock.clone(), random: backoff::random };
+    Drain::new(settings, buffer.clone(), status.clone())
 }
 
 fn source_stage(

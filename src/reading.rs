@@ -16,6 +16,10 @@ impl Timestamp {
     }
 }
 
+/// Microseconds since the kernel started, those in suspend included: this clock never jumps. Each boot has its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uptime(pub i64);
+
 /// A configured source, by its place in the order of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u16);
@@ -31,8 +35,8 @@ pub struct Reading {
     pub topic: Topic,
     /// The bytes as the field sent them.
     pub payload: Bytes,
-    /// When they arrived here.
-    pub arrived: Timestamp,
+    /// When they arrived here. What time that was is known, or believed, only when the reading is encoded.
+    pub arrived: Uptime,
     /// What identifies a second delivery of the same publish; none where the protocol repeats nothing.
     pub fingerprint: Option<Fingerprint>,
     /// The sender says that it sent this before, and we cannot tell whether we had it.

@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Serialize, ser::SerializeMap};
 
-use crate::reading::Timestamp;
+use crate::{clock::Trust, reading::Timestamp};
 
 /// Shared by all stages of one agent; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +32,8 @@ pub struct State {
     pub buffer: BufferState,
     /// What is wrong now, by the part it is wrong with.
     pub problems: BTreeMap<String, Problem>,
+    /// Whether the time is right.
+    pub clock: ClockState,
     /// The buffer has no room, and a source waits for it.
     pub holding: bool,
     /// When each stage last showed that it moves.
@@ -228,6 +230,17 @@ impl LinkState {
     }
 }
 
+/// What is believed of the gateway's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClockState {
+    /// Whether it is right.
+    pub trust: Trust,
+    /// Since when that is so; none before the first look.
+    pub since: Option<Timestamp>,
+    /// By how many milliseconds it was moved last; none while the agent has not seen that.
+    pub moved: Option<i64>,
+}
+
 /// What the buffer holds, and where.
 #[derive(Clone, Debug, Default)]
 pub struct BufferState {
@@ -408,6 +421,21 @@ impl State {
         ledger.expect("it was put in just now")
     }
 
+    /// The clock was `moved` by so many milliseconds, and is to be trusted so far; `true` when it was not so before. What was told of
+    /// times before is moved with it: a span stays as long as it is.
+    pub fn clock_is(&mut self, trust: Trust, moved: i64, now: Timestamp) -> bool {
+        let told = self.problems.values_mut().map(|problem| &mut problem.since);
+        let told = told.chain(self.links.values_mut().map(|link| &mut link.since)).chain(self.clock.since.as_mut());
+        let last = self.sources.values_mut().filter_map(|source| source.last_ts.as_mut());
+        told.chain(last).for_each(|time| time.0 = time.0.saturating_add(moved));
+        self.clock.moved = Some(moved).filter(|moved| *moved != 0).or(self.clock.moved);
+        let changed = self.clock.trust != trust;
+        if changed || self.clock.since.is_none() {
+            (self.clock.trust, self.clock.since) = (trust, Some(now));
+        }
+        changed
+    }
+
     /// A stage that does not move any more.
     pub fn stuck(&self, now: Instant) -> Option<&'static str> {
         self.beats.iter().find(|(_, last)| now.saturating_duration_since(**last) > STUCK).map(|(stage, _)| *stage)
@@ -452,6 +480,21 @@ mod tests {
         let (what, remedy) = what_and_remedy(&Shut(std::io::Error::other("tried:\n  the window")));
 
         assert_eq!((what.as_str(), remedy.as_str()), ("no way out: tried: the window", "open the door"));
+    }
+
+    #[test]
+    fn a_span_stays_as_long_as_it_is_when_the_clock_is_set() {
+        let status = Status::default();
+        status.problem("link cloud", Timestamp(60_000), "away".into(), "");
+        status.source("broker", |source| source.last_ts = Some(Timestamp(61_000)));
+        status.lock().clock_is(Trust::Wrong, 0, Timestamp(50_000));
+
+        let changed = status.lock().clock_is(Trust::Right, 1_000_000, Timestamp(1_070_000));
+
+        let state = status.lock();
+        assert_eq!(state.problems["link cloud"].since, Timestamp(1_060_000));
+        assert_eq!(state.sources["broker"].last_ts, Some(Timestamp(1_061_000)));
+        assert_eq!((changed, state.clock.since, state.clock.moved), (true, Some(Timestamp(1_070_000)), Some(1_000_000)));
     }
 
     #[test]

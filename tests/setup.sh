@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests run against, where it is missing: mosquitto from Debian, a Kinesis endpoint and a de-aggregation library from
+# Installs what the tests run against, where it is missing: mosquitto and libfaketime from Debian, a Kinesis endpoint and a de-aggregation library from
 # npm, and another of each from PyPI. The versions are pinned in tests/emulator; nothing outside this folder changes but the Debian
 # packages.
 #
@@ -29,6 +29,7 @@ missing_debian_packages() {
     has cc || echo gcc libc6-dev
     [ -x /usr/sbin/mosquitto ] && has mosquitto_passwd || echo mosquitto
     has mosquitto_pub || echo mosquitto-clients
+    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || echo libfaketime
     has node || echo nodejs
     has npm || echo npm
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv

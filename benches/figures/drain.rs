@@ -13,6 +13,7 @@ use aws_smithy_http_client::{
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
 use headwater::{
+    clock::{Boot, Clock},
     config::{CredentialsConfig, KinesisConfig},
     drain::{Drain, DrainSettings, StreamSettings},
     kinesis::Client,
@@ -138,7 +139,12 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
         lanes: vec![gate.lane.clone()],
         older: Vec::new(),
     };
-    let settings = DrainSettings { destinations: vec![("cloud".into(), client)], streams: vec![stream], random: || 0.5 };
+    let settings = DrainSettings {
+        destinations: vec![("cloud".into(), client)],
+        streams: vec![stream],
+        clock: Clock::new("/nonexistent/synchronized".into(), Boot(1)),
+        random: || 0.5,
+    };
     let drain = Drain::new(settings, gate.buffer.clone(), gate.status.clone());
     let finish = CancellationToken::new();
     let ((), took) = timed(|| {

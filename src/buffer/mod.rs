@@ -28,6 +28,7 @@ pub use error::{BoxError, BufferError};
 
 use self::pool::{Oldest, Policy, Pool, Receipts, StreamPolicy};
 use crate::{
+    clock::{Belief, Unsure},
     config::WhenFull,
     reading::{Fingerprint, Ordinal, SourceId, Timestamp},
     record::{Previous, RunId},
@@ -94,6 +95,8 @@ pub struct Chunk {
     pub first_seq: u64,
     /// When the first arrived.
     pub arrived: Timestamp,
+    /// How the clock was set when they arrived, if nobody knew it to be right.
+    pub unsure: Option<Unsure>,
     /// The partition keys of the readings, where they are not the lane's own.
     pub keys: Option<Arc<[String]>>,
     /// KPL `records` fields.
@@ -153,6 +156,8 @@ pub struct Piece {
     pub readings: u64,
     /// When the chunk's first reading arrived.
     pub arrived: Timestamp,
+    /// As in [`Chunk`].
+    pub unsure: Option<Unsure>,
     /// As in [`Chunk`].
     pub keys: Option<Arc<[String]>>,
     /// As in [`Chunk`].
@@ -220,6 +225,7 @@ impl Piece {
             position,
             readings: chunk.readings - position.readings,
             arrived: chunk.arrived,
+            unsure: chunk.unsure,
             keys: chunk.keys.clone(),
             data: chunk.data.slice(offset..),
         }
@@ -372,6 +378,19 @@ impl Buffer {
     pub fn release(&self, lane: LaneId) {
         self.lock().pool.release(lane);
         self.0.0.work.notify_one();
+    }
+
+    /// What is believed of the clock. Once it is right, readings of this boot that are unsure can be corrected, and that stays so after
+    /// a power cut.
+    pub fn clock_is(&self, now: Instant, belief: Belief) {
+        let mut inner = self.lock();
+        inner.pool.clock_is(now, belief);
+        self.settle(inner, &Receipts::new());
+    }
+
+    /// Milliseconds to be added to the time of readings that are `unsure`; none while that is not known.
+    pub fn correction(&self, unsure: Unsure) -> Option<i64> {
+        self.lock().pool.correction(unsure)
     }
 
     /// What waits in `lane`.

@@ -9,6 +9,7 @@
 mod aside;
 mod overflow;
 mod repeats;
+mod time;
 mod write;
 
 #[cfg(test)]
@@ -25,15 +26,16 @@ use super::{
     store::{Delete, Earlier, StoredLane},
 };
 use crate::{
+    clock::{Belief, Boot, Setting, Trust, Unsure},
     config::WhenFull,
     reading::{Fingerprint, Ordinal, SourceId, Timestamp},
     record::Previous,
 };
 
-use self::repeats::Repeats;
+use self::{repeats::Repeats, time::arrival};
 pub(super) use aside::Cut;
 pub(super) use overflow::Victim;
-pub(super) use write::Write;
+pub(super) use write::{Right, Write};
 
 /// When something has to be written, and what gives way.
 #[derive(Clone, Debug)]
@@ -63,6 +65,8 @@ pub(super) struct Pool {
     /// By source, what its broker may still repeat.
     repeats: BTreeMap<SourceId, Repeats>,
     next_receipt: u64,
+    /// By boot, how the clock was set when it was right.
+    right: BTreeMap<Boot, Setting>,
     /// Bytes of chunks in memory, and how many of them are there alone.
     memory: u64,
     unwritten: u64,
@@ -92,8 +96,8 @@ struct LaneState {
     hole: Option<Range<u64>>,
     /// Arrival of what is to be sent next, or of something before it.
     oldest: Option<Timestamp>,
-    /// The last name that this run gave, and when.
-    last_name: Option<(Timestamp, Previous)>,
+    /// The last name that this run gave.
+    last_name: Option<Previous>,
 }
 
 #[derive(Debug)]
@@ -173,6 +177,7 @@ impl Pool {
             next_group: 0,
             repeats: BTreeMap::new(),
             next_receipt: 0,
+            right: BTreeMap::new(),
             memory: 0,
             unwritten: 0,
             writing: write::State::default(),
@@ -227,9 +232,9 @@ impl Pool {
             let bytes = chunk.data.len() as u64;
             self.memory += chunk.bytes();
             self.unwritten += chunk.bytes();
-            state.oldest.get_or_insert(chunk.arrived);
+            state.oldest.get_or_insert_with(|| arrival(&self.right, &chunk));
             let seq = chunk.first_seq + chunk.readings.saturating_sub(1);
-            state.last_name = Some((chunk.arrived, Previous { run: chunk.run, seq }));
+            state.last_name = Some(Previous { run: chunk.run, seq });
             let earlier = state.total;
             state.total.add(chunk.readings, bytes);
             state.waiting.add(chunk.readings, bytes);
@@ -319,7 +324,7 @@ impl Pool {
             }
         }
         if position.number >= state.memory_from() {
-            state.oldest = state.memory.front().map(|held| held.chunk.arrived);
+            state.oldest = state.memory.front().map(|held| arrival(&self.right, &held.chunk));
         }
         if state.deletable().is_some() {
             self.writing.delete_since.get_or_insert(now);
@@ -394,9 +399,9 @@ impl Pool {
         (state.waiting, first.map(|held| held.since))
     }
 
-    /// The last names that this run gave.
-    pub(super) fn last_names(&self) -> Vec<(LaneId, Timestamp, Previous)> {
-        self.lanes.iter().filter_map(|(lane, state)| state.last_name.map(|(named, name)| (*lane, named, name))).collect()
+    /// The last names that this run gave, and the number of the next chunk.
+    pub(super) fn last_names(&self) -> Vec<(LaneId, u64, Previous)> {
+        self.lanes.iter().filter_map(|(lane, state)| state.last_name.map(|name| (*lane, state.next, name))).collect()
     }
 
     /// Readings that are in memory alone.

@@ -10,6 +10,7 @@
 mod aside;
 mod migrate;
 mod open;
+mod time;
 mod vfs;
 
 use std::{
@@ -24,6 +25,7 @@ pub(super) use self::aside::{Aside, SetAside};
 
 use super::{BufferError, Chunk, Lane, LaneId, Layout};
 use crate::{
+    clock::{Boot, Setting},
     reading::{Fingerprint, Timestamp},
     record::{Previous, RunId},
 };
@@ -60,6 +62,8 @@ pub(super) struct Transaction<'a> {
     pub(super) inserts: Vec<Insert<'a>>,
     /// What brokers may still repeat.
     pub(super) receipts: Vec<Receipt<'a>>,
+    /// How the clock was set in one boot when it was right.
+    pub(super) right: Option<(Boot, Setting)>,
 }
 
 /// What one source's broker may repeat of what came since the row before.
@@ -120,8 +124,10 @@ pub(super) struct Head {
 pub(super) struct StoredLane {
     pub(super) lane: Lane,
     pub(super) next: u64,
-    /// Its last name, and when it was given.
-    pub(super) previous: Option<(Timestamp, Previous)>,
+    /// Its last name.
+    pub(super) previous: Option<Previous>,
+    /// Of the layouts that a lane had, the last one has the highest.
+    pub(super) named: i64,
     /// Its first and last chunk.
     pub(super) ends: Option<(Head, Head)>,
 }
@@ -146,17 +152,19 @@ impl Store {
                     hash_key: hash_key.and_then(|key| key.parse().ok()),
                     template: row.get(9)?,
                 };
-                let in_row = match (row.get::<_, Option<i64>>(7)?, row.get(8)?, row.get(10)?) {
-                    (Some(run), Some(seq), Some(named)) => {
-                        Some((Timestamp(named), Previous { run: RunId(run.cast_unsigned()), seq }))
-                    }
+                let in_row = match (row.get::<_, Option<i64>>(7)?, row.get(8)?) {
+                    (Some(run), Some(seq)) => Some(Previous { run: RunId(run.cast_unsigned()), seq }),
                     _ => None,
                 };
                 let ends = self.head(id, "ASC")?.zip(self.head(id, "DESC")?);
+                // By the numbers of chunks, because a clock that was set back would make the older name the younger one.
+                let next: u64 = row.get(6)?;
+                let younger_chunk = ends.is_some_and(|(_, last)| last.number >= next);
                 lanes.push(StoredLane {
                     lane: Lane { id, layout },
-                    next: row.get::<_, u64>(6)?.max(ends.map_or(0, |(_, last)| last.number + 1)),
-                    previous: self.last_name(id)?.into_iter().chain(in_row).max_by_key(|(named, _)| *named),
+                    next: next.max(ends.map_or(0, |(_, last)| last.number + 1)),
+                    previous: if younger_chunk { self.last_name(id)? } else { in_row },
+                    named: row.get::<_, Option<i64>>(10)?.unwrap_or_default(),
                     ends,
                 });
             }
@@ -165,11 +173,22 @@ impl Store {
         read().map_err(|source| self.unreadable(source))
     }
 
+    /// Makes the layout in row `lane` the last one that this lane of its stream had.
+    pub(super) fn is_last(&mut self, lane: LaneId) -> Result<(), BufferError> {
+        let updated = self.connection.execute(
+            "UPDATE lane SET named = (SELECT max(other.named) + 1 FROM lane AS other WHERE (other.stream, other.number) = (lane.stream, lane.number))
+             WHERE id = ?",
+            [lane.0],
+        );
+        updated.and_then(|_| self.measure()).map_err(|source| self.unwritable(source))
+    }
+
     /// Gives a lane its row.
     pub(super) fn add_lane(&mut self, layout: &Layout) -> Result<LaneId, BufferError> {
         let Layout { stream, number, of, partition_key, hash_key, template } = layout;
         let inserted = self.connection.execute(
-            "INSERT INTO lane (stream, number, of, partition_key, hash_key, template, next) VALUES (?, ?, ?, ?, ?, ?, 0)",
+            "INSERT INTO lane (stream, number, of, partition_key, hash_key, template, next, named) 
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, (SELECT ifnull(max(named), 0) + 1 FROM lane WHERE (stream, number) = (?1, ?2)))",
             params![stream, number, of, partition_key, hash_key.map(|key| key.to_string()), template],
         );
         inserted.and_then(|_| self.measure()).map_err(|source| self.unwritable(source))?;
@@ -203,6 +222,9 @@ impl Store {
         for chunk in &transaction.inserts {
             insert(&tx, chunk)?;
         }
+        if let Some((boot, set)) = transaction.right {
+            time::put_right(&tx, boot, set)?;
+        }
         for Receipt { source, row, fingerprints, keep_from } in &transaction.receipts {
             tx.prepare_cached("DELETE FROM receipt WHERE id < ? AND source = ?")?.execute(params![keep_from, source])?;
             let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)")?;
@@ -216,20 +238,17 @@ impl Store {
         self.measure().map_err(|source| self.unwritable(source))
     }
 
-    /// Keeps the last names that this run gave, for lanes whose last chunk was never written.
-    pub(super) fn remember(&mut self, names: &[(LaneId, Timestamp, Previous)]) -> Result<(), BufferError> {
-        let mut write = || {
-            let tx = self.connection.transaction()?;
-            for (lane, named, Previous { run, seq }) in names {
-                tx.prepare_cached("UPDATE lane SET run = ?2, seq = ?3, named = ?4 WHERE id = ?1")?.execute(params![
-                    lane.0,
-                    run.0.cast_signed(),
-                    seq,
-                    named.0
-                ])?;
-            }
-            tx.commit()
-        };
+    /// Keeps the last names that this run gave, for lanes whose last chunk was never written, and the numbers of their next chunks.
+    pub(super) fn remember(&mut self, names: &[(LaneId, u64, Previous)]) -> Result<(), BufferError> {
+        let mut write =
+            || {
+                let tx = self.connection.transaction()?;
+                for (lane, next, Previous { run, seq }) in names {
+                    tx.prepare_cached("UPDATE lane SET run = ?2, seq = ?3, next = max(next, ?4) WHERE id = ?1")?
+                        .execute(params![lane.0, run.0.cast_signed(), seq, next])?;
+                }
+                tx.commit()
+            };
         write().map_err(|source| self.unwritable(source))
     }
 
@@ -239,7 +258,8 @@ impl Store {
             let mut chunks = Vec::new();
             let mut bytes = 0;
             let mut select = self.connection.prepare_cached(
-                "SELECT id, readings, ts, run, seq, crc, keys, data FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+                "SELECT id, readings, ts, run, seq, crc, keys, data, boot, setting FROM chunk LEFT JOIN unsure ON chunk = id
+                 WHERE id BETWEEN ? AND ? ORDER BY id",
             )?;
             let mut rows = select.query([row_id(lane, from), row_id(lane, (below - 1).min(MAX_NUMBER))])?;
             while bytes < at_most {
@@ -256,8 +276,10 @@ impl Store {
     /// The first chunk of `lane` from number `from` on, without its data.
     pub(super) fn first(&self, lane: LaneId, from: u64) -> Result<Option<Head>, BufferError> {
         let read = || {
-            let sql = "SELECT id, readings, length(data), ts, earlier, earlier_bytes FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1";
-            self.connection.prepare_cached(sql)?.query_row([row_id(lane, from), row_id(lane, MAX_NUMBER)], head_from).optional()
+            self.connection
+                .prepare_cached(&select_head("ASC"))?
+                .query_row([row_id(lane, from), row_id(lane, MAX_NUMBER)], head_from)
+                .optional()
         };
         read().map_err(|source| self.unreadable(source))
     }
@@ -332,17 +354,14 @@ impl Store {
     }
 
     fn head(&self, lane: LaneId, order: &str) -> rusqlite::Result<Option<Head>> {
-        let sql = format!(
-            "SELECT id, readings, length(data), ts, earlier, earlier_bytes FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id {order} LIMIT 1"
-        );
-        self.connection.query_row(&sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], head_from).optional()
+        self.connection.query_row(&select_head(order), [row_id(lane, 0), row_id(lane, MAX_NUMBER)], head_from).optional()
     }
 
-    fn last_name(&self, lane: LaneId) -> rusqlite::Result<Option<(Timestamp, Previous)>> {
-        let sql = "SELECT run, seq + readings - 1, ts FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1";
+    fn last_name(&self, lane: LaneId) -> rusqlite::Result<Option<Previous>> {
+        let sql = "SELECT run, seq + readings - 1 FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1";
         let name = |row: &Row| {
             let run: i64 = row.get(0)?;
-            Ok((Timestamp(row.get(2)?), Previous { run: RunId(run.cast_unsigned()), seq: row.get(1)? }))
+            Ok(Previous { run: RunId(run.cast_unsigned()), seq: row.get(1)? })
         };
         self.connection.query_row(sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], name).optional()
     }
@@ -368,13 +387,14 @@ fn delete_chunks(tx: &rusqlite::Transaction, delete: &Delete, more_comes: bool) 
         // An emptied lane has no row left that knows its last name.
         let mut remember = tx.prepare_cached(
             "UPDATE lane SET next = max(next, ?2 + 1),
-                 (run, seq, named) = (SELECT run, seq + readings - 1, ts FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
+                 (run, seq) = (SELECT run, seq + readings - 1 FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
              WHERE id = ?1 AND EXISTS (SELECT 1 FROM chunk WHERE id BETWEEN ?3 AND ?4)
                  AND NOT EXISTS (SELECT 1 FROM chunk WHERE id > ?4 AND id <= ?5)",
         )?;
         remember.execute(params![lane.0, up_to, first, last, row_id(*lane, MAX_NUMBER)])?;
     }
     let deleted = tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
+    tx.prepare_cached("DELETE FROM unsure WHERE chunk BETWEEN ? AND ?")?.execute([first, last])?;
     // Where nothing was deleted this is a repetition, and the hole is closed already.
     if hole.readings > 0 && deleted > 0 {
         let mut close = tx.prepare_cached(
@@ -400,13 +420,25 @@ fn insert(tx: &rusqlite::Transaction, Insert { number, chunk, earlier }: &Insert
         keys,
         &chunk.data[..],
     ])?;
-    Ok(())
+    match chunk.unsure {
+        Some(unsure) => time::put_unsure(tx, row_id(chunk.lane, *number), unsure),
+        None => Ok(()),
+    }
 }
 
 const MAX_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 
 fn row_id(lane: LaneId, number: u64) -> i64 {
     i64::from(lane.0) << NUMBER_BITS | (number & MAX_NUMBER).cast_signed()
+}
+
+/// The first or last chunk of a range, without its data; when it arrived is corrected as far as the file knows.
+fn select_head(order: &str) -> String {
+    format!(
+        "SELECT c.id, readings, length(data), ts + coalesce((boot.setting - unsure.setting) / 1000, 0), earlier, earlier_bytes
+         FROM chunk AS c LEFT JOIN unsure ON chunk = c.id LEFT JOIN boot ON boot.id = unsure.boot
+         WHERE c.id BETWEEN ? AND ? ORDER BY c.id {order} LIMIT 1"
+    )
 }
 
 fn checksum(keys: Option<&str>, data: &[u8]) -> u32 {
@@ -443,6 +475,7 @@ fn stored_from(lane: LaneId, row: &Row) -> rusqlite::Result<Stored> {
             run: RunId(run.cast_unsigned()),
             first_seq: row.get(4)?,
             arrived: Timestamp(row.get(2)?),
+            unsure: time::unsure_from(row.get(8)?, row.get(9)?),
             keys: keys.map(|keys| keys.split(KEY_SEPARATOR).map(Into::into).collect()),
             data: Bytes::from(data),
         }),

@@ -7,7 +7,10 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 
 use super::*;
-use crate::status::{Reason, Status};
+use crate::{
+    clock::{Boot, Setting, Trust},
+    status::{Reason, Status},
+};
 
 const SOURCE: SourceId = SourceId(0);
 
@@ -18,6 +21,7 @@ struct Bench {
     status: Status,
     opened: Option<Opened>,
     seq: u64,
+    unsure: Option<Unsure>,
 }
 
 impl Bench {
@@ -31,7 +35,7 @@ impl Bench {
             streams: [("s".to_owned(), (WhenFull::DropOldest, None))].into(),
             windows: [("broker".to_owned(), (SOURCE, 20))].into(),
         };
-        Self { dir, settings, layout: layout("s"), status: Status::default(), opened: None, seq: 0 }.open()
+        Self { dir, settings, layout: layout("s"), status: Status::default(), opened: None, seq: 0, unsure: None }.open()
     }
 
     fn open(mut self) -> Self {
@@ -65,15 +69,7 @@ impl Bench {
     }
 
     fn append(&mut self, data: impl Into<Bytes>) {
-        let chunk = Chunk {
-            lane: self.lane(),
-            readings: 1,
-            run: RunId(3),
-            first_seq: self.seq,
-            arrived: Timestamp(1),
-            keys: None,
-            data: data.into(),
-        };
+        let chunk = Chunk { first_seq: self.seq, unsure: self.unsure, data: data.into(), ..chunk(self.lane()) };
         self.seq += 1;
         let fingerprints = vec![Fingerprint { packet: 9, hash: u32::try_from(self.seq).unwrap() }];
         let marks = vec![Mark { source: SOURCE, up_to: self.seq, fingerprints, repeatable: 0 }];
@@ -288,9 +284,12 @@ async fn prev_names_the_latest_reading_when_a_layout_comes_back() {
     let mut bench = bench.close().await;
     bench.layout = layout("s");
 
-    let bench = bench.open();
+    let mut bench = bench.open();
 
     assert_eq!(bench.opened.as_ref().unwrap().lanes[0].1, Some(Previous { run: RunId(3), seq: 1 }));
+    bench.holds("fourth").await;
+    let bench = bench.close().await.open();
+    assert_eq!(bench.opened.as_ref().unwrap().lanes[0].1, Some(Previous { run: RunId(3), seq: 0 }), "it is the last one again");
 }
 
 #[tokio::test]
@@ -308,12 +307,95 @@ async fn a_clean_stop_remembers_names_that_were_never_written() {
     assert_eq!(bench.buffer().waiting(bench.lane()), Waiting::default());
 }
 
+fn chunk(lane: LaneId) -> Chunk {
+    Chunk { lane, readings: 1, run: RunId(3), first_seq: 0, arrived: Timestamp(1), unsure: None, keys: None, data: "abc".into() }
+}
+
+const BOOT: Boot = Boot(u64::MAX);
+
+fn belief(trust: Trust, minutes: i64) -> Belief {
+    Belief { boot: BOOT, set: Setting(minutes * 60_000_000), trust }
+}
+
+#[tokio::test]
+async fn what_was_read_from_a_wrong_clock_can_be_corrected_after_a_restart_of_the_machine() {
+    let unsure = belief(Trust::Wrong, 10).unsure();
+    let mut bench = Bench::new();
+    bench.unsure = unsure;
+    bench.holds("early").await;
+    bench.unsure = None;
+    bench.holds("late").await;
+    assert_eq!(bench.buffer().correction(unsure.unwrap()), None, "the clock was never set");
+
+    let bench = bench.close().await.open();
+    assert_eq!(bench.status.lock().streams["s"].oldest, Some(Timestamp(1)));
+    bench.buffer().clock_is(Instant::now(), belief(Trust::Wrong, 11));
+    bench.buffer().clock_is(Instant::now(), belief(Trust::Right, 100));
+    let bench = bench.close().await.open();
+
+    assert_eq!(bench.buffer().correction(unsure.unwrap()), Some(90 * 60_000));
+    assert_eq!(bench.status.lock().streams["s"].oldest, Some(Timestamp(1 + 90 * 60_000)));
+    let taken = bench.buffer().oldest(bench.lane(), 1 << 20).await.unwrap().unwrap();
+    assert_eq!(taken.pieces.iter().map(|piece| piece.unsure).collect::<Vec<_>>(), [unsure, None]);
+    bench.buffer().release(bench.lane());
+    assert_eq!(bench.drained().await, ["early", "late"]);
+    bench.ledger_balances();
+    let bench = bench.close().await.open();
+    assert_eq!(bench.buffer().correction(unsure.unwrap()), None, "nobody needs it any more");
+}
+
+#[tokio::test]
+async fn when_the_clock_is_set_what_waits_is_as_old_as_it_is() {
+    let mut bench = Bench::new();
+    bench.unsure = belief(Trust::Wrong, 0).unsure();
+    bench.settings.memory = 1 << 20;
+    bench.holds(vec![7; 400_000]).await; // more than a quarter of the memory, so it is on the disk alone
+    bench.status.lock().streams.get_mut("s").unwrap().oldest = None;
+
+    bench.buffer().clock_is(Instant::now(), belief(Trust::Right, 50));
+
+    let bench = bench.close().await;
+    assert_eq!(bench.status.lock().streams["s"].oldest, Some(Timestamp(1 + 50 * 60_000)));
+}
+
+#[tokio::test]
+async fn a_clock_that_no_reading_needs_is_not_kept() {
+    let mut bench = Bench::new();
+    bench.holds("one").await;
+    bench.drained().await;
+
+    bench.buffer().clock_is(Instant::now(), belief(Trust::Right, 50));
+    let bench = bench.close().await.open();
+
+    assert_eq!(bench.buffer().correction(belief(Trust::Wrong, 0).unsure().unwrap()), None);
+}
+
+#[test]
+fn the_last_name_of_a_lane_is_found_without_a_clock() {
+    let dir = TempDir::new().unwrap();
+    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20).unwrap();
+    let lane = store.add_lane(&layout("s")).unwrap();
+    let mut insert = |number, run, arrived| {
+        let chunk = Chunk { run: RunId(run), arrived: Timestamp(arrived), ..chunk(lane) };
+        let insert = store::Insert { number, chunk: &chunk, earlier: store::Earlier::default() };
+        store.commit(&store::Transaction { inserts: vec![insert], ..Default::default() }).unwrap();
+        let before = store.lanes().unwrap()[0].previous;
+        store.remember(&[(lane, number + 3, Previous { run: RunId(run), seq: 9 })]).unwrap();
+        (before, store.lanes().unwrap()[0].previous)
+    };
+    let name = |run, seq| Some(Previous { run: RunId(run), seq });
+
+    assert_eq!(insert(0, 1, 9_000), (name(1, 0), name(1, 9)), "what was never written is younger");
+    assert_eq!(insert(3, 2, 5_000), (name(2, 0), name(2, 9)), "the clock was set back, and the run is younger");
+    assert_eq!(insert(6, 3, 7_000), (name(3, 0), name(3, 9)));
+}
+
 #[test]
 fn a_repeated_transaction_closes_a_hole_once() {
     let dir = TempDir::new().unwrap();
     let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20).unwrap();
     let lane = store.add_lane(&layout("s")).unwrap();
-    let chunk = Chunk { lane, readings: 1, run: RunId(3), first_seq: 0, arrived: Timestamp(1), keys: None, data: "abc".into() };
+    let chunk = chunk(lane);
     let earlier = |n| store::Earlier { readings: n, bytes: 3 * n };
     let inserts = (0..3).map(|n| store::Insert { number: n, chunk: &chunk, earlier: earlier(n) }).collect();
     store.commit(&store::Transaction { inserts, ..Default::default() }).unwrap();

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::{
     AsideRequest, Buffer, BufferError, BufferSettings, Handle, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest,
     Shared, Taken,
-    pool::{Victim, Write},
+    pool::{Right, Victim, Write},
     store::{Insert, Receipt, SetAside, Store, Stored, StoredLane, Transaction},
 };
 use crate::{
@@ -42,20 +42,30 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         // The name of a lane is its stream and number, whatever its layout, so `prev` leads from the old one to the new one.
         let named =
             |stored: &&StoredLane| (&stored.lane.layout.stream, stored.lane.layout.number) == (&layout.stream, layout.number);
-        let previous = found.iter().filter(named).filter_map(|stored| stored.previous).max_by_key(|(named, _)| *named);
+        let mut known: Vec<_> = found.iter().filter(named).map(|stored| (stored.named, stored.lane.id, stored.previous)).collect();
+        known.sort_unstable_by_key(|(named, row, _)| std::cmp::Reverse((*named, *row)));
+        let previous = known.iter().find_map(|(.., previous)| *previous);
         let stored = match found.iter().position(|stored| stored.lane.layout == *layout) {
-            Some(known) => found.remove(known),
+            Some(place) => {
+                let stored = found.remove(place);
+                if known.first().is_some_and(|(_, last, _)| *last != stored.lane.id) {
+                    store.is_last(stored.lane.id)?;
+                }
+                stored
+            }
             None => {
                 let lane = Lane { id: store.add_lane(layout)?, layout: layout.clone() };
-                StoredLane { lane, next: 0, previous: None, ends: None }
+                StoredLane { lane, next: 0, previous: None, named: 0, ends: None }
             }
         };
-        lanes.push((stored.lane.clone(), previous.map(|(_, name)| name)));
+        lanes.push((stored.lane.clone(), previous));
         pool.add_lane(stored);
     }
     let older: Vec<Lane> = found.iter().filter(|stored| stored.ends.is_some()).map(|stored| stored.lane.clone()).collect();
     found.into_iter().filter(|stored| stored.ends.is_some()).for_each(|stored| pool.add_lane(stored));
 
+    let (right, needed) = store.settings()?;
+    pool.add_settings(right, needed);
     let mut known: BTreeMap<String, Vec<Fingerprint>> = BTreeMap::new();
     let mut rows: BTreeMap<String, Vec<(u64, usize)>> = BTreeMap::new();
     for (row, source, fingerprints) in store.receipts()? {
@@ -187,6 +197,9 @@ impl Writer {
                 self.failing = false;
                 self.squeezed = false;
                 let receipts = inner.pool.written(now, &write);
+                if write.right.is_some() {
+                    self.correct_heads(&mut inner);
+                }
                 self.shared.settle(inner, &receipts);
                 if self.shared.status.solved(PART) {
                     info!("the buffer can be written again");
@@ -218,7 +231,12 @@ impl Writer {
                 keep_from: receipt.keep_from,
             })
         });
-        let transaction = Transaction { deletes: write.deletes.clone(), inserts: inserts.collect(), receipts: receipts.collect() };
+        let transaction = Transaction {
+            deletes: write.deletes.clone(),
+            inserts: inserts.collect(),
+            receipts: receipts.collect(),
+            right: write.right.map(|Right { boot, set, .. }| (boot, set)),
+        };
         self.store.commit(&transaction)
     }
 
@@ -286,6 +304,17 @@ impl Writer {
         Some(Store::pages_for(head.bytes))
     }
 
+    /// The clock was set: what waits on the disk arrived at another time than was believed.
+    fn correct_heads(&self, inner: &mut Inner) {
+        for (lane, from) in inner.pool.heads_on_disk() {
+            match self.store.first(lane, from) {
+                Ok(Some(head)) => inner.pool.head_arrived(lane, head.arrived),
+                Ok(None) => {}
+                Err(error) => self.complain(&error),
+            }
+        }
+    }
+
     fn read(&self, request: ReadRequest) {
         let ReadRequest { lane, from, below, at_most, reply } = request;
         let result = self.store.read(lane, from.number, below, at_most);
@@ -295,7 +324,11 @@ impl Writer {
             let intact = stored.iter().map_while(|stored| Some((stored.number, stored.chunk.as_ref()?)));
             let pieces: Vec<Piece> = intact.map(|(number, chunk)| Piece::starting_at(number, chunk, from)).collect();
             match (pieces.last(), stored.first()) {
-                (Some(last), _) => inner.pool.took(Instant::now(), lane, Some((last.position.number + 1, pieces[0].arrived))),
+                (Some(last), _) => {
+                    let Piece { arrived, unsure, .. } = pieces[0];
+                    let oldest = inner.pool.corrected(arrived, unsure);
+                    inner.pool.took(Instant::now(), lane, Some((last.position.number + 1, oldest)));
+                }
                 (None, Some(head)) => self.give_up(&mut inner, lane, head),
                 (None, None) => inner.pool.took(Instant::now(), lane, None),
             }

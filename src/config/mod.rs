@@ -51,6 +51,9 @@ pub struct DeviceConfig {
     pub state_dir: PathBuf,
     /// A Unix socket, mode 0660, for `headwater status`.
     pub socket: PathBuf,
+    /// A file that is made, and touched again, when a time server has set the clock. Where its folder is missing nobody tells, and a
+    /// possible time is believed.
+    pub clock_synchronized: PathBuf,
     /// Labels of this gateway, added to its metrics.
     pub tags: BTreeMap<String, String>,
 }
@@ -61,6 +64,7 @@ impl Default for DeviceConfig {
             id: String::new(),
             state_dir: "/var/lib/headwater".into(),
             socket: "/run/headwater/headwater.sock".into(),
+            clock_synchronized: "/run/systemd/timesync/synchronized".into(), // systemd-timesyncd(8), which most gateways have
             tags: BTreeMap::new(),
         }
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     buffer::{Buffer, Lane, Layout, Piece},
-    clock,
+    clock::{self, Unsure},
     kinesis::Record,
     record::kpl::Malformed,
     status::{Status, with_causes},
@@ -33,7 +33,10 @@ pub(super) async fn load(buffer: &Buffer, status: &Status, lanes: Vec<Wanted>) -
     let (mut sent, mut records, mut size) = (Vec::new(), Vec::new(), 0);
     for Wanted { index, lane: Lane { id, layout }, at_most, asked } in lanes {
         let packed = match buffer.oldest(id, at_most as u64).await {
-            Ok(Some(taken)) => pack_asked(&layout, taken.pieces, at_most, asked).map_err(|malformed| malformed.to_string()),
+            Ok(Some(taken)) => {
+                let correction = |unsure| buffer.correction(unsure);
+                pack_asked(&layout, taken.pieces, at_most, asked, correction).map_err(|malformed| malformed.to_string())
+            }
             Ok(None) => Ok(None),
             Err(error) => Err(with_causes(&error)),
         };
@@ -62,8 +65,14 @@ pub(super) async fn load(buffer: &Buffer, status: &Status, lanes: Vec<Wanted>) -
     (sent, records)
 }
 
-fn pack_asked(layout: &Layout, pieces: Vec<Piece>, at_most: usize, asked: Ask) -> Result<Option<Packed>, Malformed> {
+fn pack_asked(
+    layout: &Layout,
+    pieces: Vec<Piece>,
+    at_most: usize,
+    asked: Ask,
+    correction: impl Fn(Unsure) -> Option<i64>,
+) -> Result<Option<Packed>, Malformed> {
     let window = Window::of(pieces, asked)?;
-    let packed = pack(layout, &window.pieces, at_most)?;
+    let packed = pack(layout, &window.pieces, at_most, correction)?;
     Ok(packed.map(|packed| Packed { delivered: window.delivered(packed.delivered), ..packed }))
 }

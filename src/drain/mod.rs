@@ -22,7 +22,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::time::sleep_until;
+use tokio::{sync::watch, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -35,7 +35,7 @@ use self::{
 use crate::{
     backoff::Backoff,
     buffer::{Buffer, BufferError, Delivered, Lane, LaneId},
-    clock,
+    clock::{self, Belief, Clock, Trust},
     kinesis::{Answer, Class, Client, PutError, Record, limits},
     status::{BEAT, LaneState, Status, what_and_remedy, with_causes},
 };
@@ -49,6 +49,8 @@ pub struct DrainSettings {
     pub destinations: Vec<(String, Client)>,
     /// Every stream that is configured.
     pub streams: Vec<StreamSettings>,
+    /// While it is wrong, nothing is sent.
+    pub clock: Clock,
     /// Uniform in 0..1; for waits.
     pub random: fn() -> f64,
 }
@@ -75,6 +77,7 @@ pub struct Drain {
     destinations: Vec<Destination>,
     buffer: Buffer,
     status: Status,
+    clock: watch::Receiver<Belief>,
     random: fn() -> f64,
     in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
 }
@@ -140,6 +143,7 @@ impl Drain {
             destinations: settings.destinations.into_iter().map(destination).collect(),
             buffer,
             status,
+            clock: settings.clock.changes(),
             random: settings.random,
             in_flight: FuturesUnordered::new(),
         }
@@ -174,6 +178,7 @@ impl Drain {
                     Ended::Aside { stream, lane, result } => self.is_aside(stream, lane, &result),
                 },
                 () = self.buffer.appended() => {}
+                Ok(()) = self.clock.changed() => self.clock_was_set(),
                 () = sleep_until(wake.into()) => {}
                 () = finish.cancelled(), if !finishing => {}
                 () = give_up.cancelled() => return,
@@ -181,7 +186,18 @@ impl Drain {
         }
     }
 
+    /// What failed because of the clock need not wait.
+    fn clock_was_set(&mut self) {
+        for down in self.destinations.iter_mut().filter_map(|destination| destination.down.as_mut()) {
+            down.retry_at = Instant::now();
+        }
+    }
+
     fn next(&mut self, now: Instant, index: usize, hurry: bool) -> Next {
+        // TLS finds every certificate invalid then, and AWS every signature; what waits is corrected when the clock is set.
+        if self.clock.borrow().trust == Trust::Wrong {
+            return Next::Idle;
+        }
         let stream = &mut self.streams[index];
         let destination = &self.destinations[stream.destination];
         match &destination.down {

@@ -1,10 +1,15 @@
 //! Joins what waits in a lane to one aggregate, as large as it may be.
 //!
-//! Chunks are concatenated as they are. One that does not fit is cut between two readings, and the rest of it goes first next time.
+//! Chunks are concatenated as they are, but for those whose readings have keys of their own, or arrived before the clock was set: these
+//! go reading by reading. One that does not fit is cut between two readings, and the rest of it goes first next time.
 
 use crate::{
     buffer::{Delivered, Layout, Piece, Position},
-    record::kpl::{self, Malformed, Run},
+    clock::Unsure,
+    record::{
+        correct::{self, correct},
+        kpl::{self, Malformed, Run},
+    },
 };
 
 /// A record, and what the buffer may forget once it is confirmed.
@@ -17,8 +22,13 @@ pub(super) struct Packed {
 }
 
 /// Packs as many of `pieces`, from the first on, as make a record of at most `at_most` bytes; at least one reading, whatever its
-/// size. None when there is none.
-pub(super) fn pack(layout: &Layout, pieces: &[Piece], at_most: usize) -> Result<Option<Packed>, Malformed> {
+/// size. None when there is none. `correction` tells how many milliseconds are to be added to a time that is unsure, if that is known.
+pub(super) fn pack(
+    layout: &Layout,
+    pieces: &[Piece],
+    at_most: usize,
+    correction: impl Fn(Unsure) -> Option<i64>,
+) -> Result<Option<Packed>, Malformed> {
     let Some(first) = pieces.first() else { return Ok(None) };
     let hash_key = layout.hash_key.map(|key| key.to_string());
     // Nearly always all readings have the lane's own key: then the record is complete as it grows.
@@ -30,12 +40,14 @@ pub(super) fn pack(layout: &Layout, pieces: &[Piece], at_most: usize) -> Result<
         keys: Vec::new(),
         record,
         readings: 0,
+        scratch: Vec::new(),
     };
+    let own_key = std::slice::from_ref(&layout.partition_key);
     let mut delivered = Delivered { readings: 0, bytes: 0, up_to: first.position };
     for piece in pieces {
-        let run = match &piece.keys {
-            None => open.append(&layout.partition_key, piece)?,
-            Some(keys) => open.append_keyed(keys, piece)?,
+        let run = match (&piece.keys, piece.unsure.and_then(&correction)) {
+            (None, None) => open.append(&layout.partition_key, piece)?,
+            (keys, add) => open.append_each(keys.as_deref().unwrap_or(own_key), piece, add)?,
         };
         delivered.readings += run.records;
         delivered.bytes += run.len as u64;
@@ -65,6 +77,7 @@ struct Open<'a> {
     /// Begins as if all readings had the lane's own key.
     record: Vec<u8>,
     readings: u64,
+    scratch: Vec<u8>,
 }
 
 impl<'a> Open<'a> {
@@ -85,20 +98,30 @@ impl<'a> Open<'a> {
         Ok(run)
     }
 
-    /// Takes what fits of a chunk with keys of its own: record by record, with each key's place in the aggregate's table.
-    fn append_keyed(&mut self, keys: &'a [String], piece: &Piece) -> Result<Run, Malformed> {
+    /// Takes what fits of a chunk record by record: each with its key's place in the aggregate's table, and with `add` milliseconds added
+    /// to its time.
+    fn append_each(&mut self, keys: &'a [String], piece: &Piece, add: Option<i64>) -> Result<Run, Malformed> {
+        let growth = LARGEST_INDEX + if add.is_some() { LARGEST_CORRECTION } else { 0 };
         let mut run = Run::default();
         while run.len < piece.data.len() {
             let record = kpl::first_record(&piece.data[run.len..])?;
             let key = usize::try_from(record.partition_key).ok().and_then(|key| keys.get(key)).ok_or(Malformed)?;
             let entry = if self.keys.contains(&key.as_str()) { 0 } else { kpl::table_entry_len(key) };
             // An index may take a byte or two more here than in the chunk.
-            let len = record.field_len + LARGEST_INDEX + entry;
+            let len = record.field_len + growth + entry;
             if len > self.room && self.readings > 0 {
                 break;
             }
             let index = self.index_of(key);
-            kpl::put_record(&mut self.record, index, record.hash_key, record.data);
+            let data = match add {
+                None => record.data,
+                Some(add) => {
+                    self.scratch.clear();
+                    correct(&mut self.scratch, record.data, add);
+                    &self.scratch
+                }
+            };
+            kpl::put_record(&mut self.record, index, record.hash_key, data);
             self.took(len, 1);
             run.len += record.field_len;
             run.records += 1;
@@ -122,6 +145,8 @@ impl<'a> Open<'a> {
 
 /// By how much a field can grow when its index does: from one byte to three, and its length by one.
 const LARGEST_INDEX: usize = 3;
+/// By how much it can grow when its reading's time is corrected: that, and its two lengths by one each.
+const LARGEST_CORRECTION: usize = correct::MAX_GROWTH + 2;
 
 #[cfg(test)]
 mod tests {
@@ -129,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        clock::{Boot, Setting},
         reading::Timestamp,
         record::kpl::{HashKeyUse, put_record},
     };
@@ -144,6 +170,7 @@ mod tests {
             position: Position { number, ..Position::default() },
             readings: records.len() as u64,
             arrived: Timestamp(0),
+            unsure: None,
             keys: keys.map(|keys| keys.iter().map(ToString::to_string).collect()),
             data: Bytes::from(data),
         }
@@ -158,7 +185,7 @@ mod tests {
     fn chunks_are_joined_to_the_aggregate_of_all_their_readings() {
         let pieces = [piece(3, &[(0, b"a"), (0, b"b")], None), piece(4, &[(0, b"c")], None)];
 
-        let packed = pack(&layout(), &pieces, 1000).unwrap().unwrap();
+        let packed = pack(&layout(), &pieces, 1000, |_| None).unwrap().unwrap();
 
         assert_eq!(packed.data, aggregate(&["gw/s/0"], &[(0, b"a"), (0, b"b"), (0, b"c")]));
         let bytes = (pieces[0].data.len() + pieces[1].data.len()) as u64;
@@ -168,14 +195,14 @@ mod tests {
     #[test]
     fn a_chunk_that_does_not_fit_is_cut_and_never_passes_the_limit() {
         let pieces = [piece(3, &[(0, &[1; 100]), (0, &[2; 100])], None), piece(4, &[(0, &[3; 100])], None)];
-        let whole = pack(&layout(), &pieces, usize::MAX).unwrap().unwrap().data.len();
+        let whole = pack(&layout(), &pieces, usize::MAX, |_| None).unwrap().unwrap().data.len();
         for at_most in 0..=whole {
-            let packed = pack(&layout(), &pieces, at_most).unwrap().unwrap();
+            let packed = pack(&layout(), &pieces, at_most, |_| None).unwrap().unwrap();
             assert!(packed.data.len() <= at_most || packed.delivered.readings == 1, "one reading goes whatever its size");
         }
-        let packed = pack(&layout(), &pieces, whole - 1).unwrap().unwrap();
+        let packed = pack(&layout(), &pieces, whole - 1, |_| None).unwrap().unwrap();
         assert_eq!(packed.delivered.up_to, Position { number: 4, offset: 0, readings: 0 });
-        let packed = pack(&layout(), &pieces, 0).unwrap().unwrap();
+        let packed = pack(&layout(), &pieces, 0, |_| None).unwrap().unwrap();
         assert_eq!(packed.delivered.up_to, Position { number: 3, offset: packed.delivered.bytes, readings: 1 });
     }
 
@@ -186,7 +213,7 @@ mod tests {
         let records: Vec<(u32, &[u8])> = (0..200).map(|n| (n, &b"reading"[..])).collect();
         let pieces = [piece(0, &records[..100], Some(&names)), piece(1, &records, Some(&names))];
         for at_most in [100, 1_000, 5_000, 15_000, 20_000] {
-            let packed = pack(&layout(), &pieces, at_most).unwrap().unwrap();
+            let packed = pack(&layout(), &pieces, at_most, |_| None).unwrap().unwrap();
             assert!(packed.data.len() <= at_most || packed.delivered.readings == 1, "{} > {at_most}", packed.data.len());
             assert!(at_most < 1_000 || packed.data.len() > at_most * 9 / 10, "{} << {at_most}", packed.data.len());
         }
@@ -196,7 +223,7 @@ mod tests {
     fn every_reading_keeps_its_own_key_when_chunks_with_other_keys_are_joined() {
         let pieces = [piece(0, &[(0, b"1"), (1, b"2")], Some(&["x", "y"])), piece(1, &[(0, b"3"), (1, b"4")], Some(&["z", "x"]))];
 
-        let packed = pack(&layout(), &pieces, 1000).unwrap().unwrap();
+        let packed = pack(&layout(), &pieces, 1000, |_| None).unwrap().unwrap();
 
         assert_eq!(packed.data, aggregate(&["x", "y", "z"], &[(0, b"1"), (1, b"2"), (2, b"3"), (0, b"4")]));
     }
@@ -205,8 +232,33 @@ mod tests {
     fn readings_with_and_without_keys_of_their_own_keep_them_side_by_side() {
         let pieces = [piece(0, &[(0, b"old")], None), piece(1, &[(0, b"new")], Some(&["t1"]))];
 
-        let packed = pack(&layout(), &pieces, 1000).unwrap().unwrap();
+        let packed = pack(&layout(), &pieces, 1000, |_| None).unwrap().unwrap();
 
         assert_eq!(packed.data, aggregate(&["gw/s/0", "t1"], &[(0, b"old"), (1, b"new")]));
+    }
+
+    #[test]
+    fn readings_of_a_wrong_clock_are_corrected_as_they_are_packed_and_cut_where_they_were() {
+        let unsure = Unsure { boot: Boot(1), set: Setting(0) };
+        let line = |clk: &str, ts: u64| format!("{{\"v\":1,\"seq\":1,\"ts\":{ts},\"clk\":\"{clk}\",\"val\":1}}\n").into_bytes();
+        let (before, after) = (line("unsure", 5), line("corrected", 1_000_000_005));
+        let early = Piece { unsure: Some(unsure), ..piece(3, &[(0, &before), (0, &before)], None) };
+        let pieces = [early, piece(4, &[(0, b"late")], None)];
+        let add = |_| Some(1_000_000_000);
+
+        let packed = pack(&layout(), &pieces, 1000, add).unwrap().unwrap();
+        assert_eq!(packed.data, aggregate(&["gw/s/0"], &[(0, &after), (0, &after), (0, b"late")]));
+        let bytes = pieces.iter().map(|piece| piece.data.len() as u64).sum();
+        assert_eq!(packed.delivered, Delivered { readings: 3, bytes, up_to: Position { number: 5, offset: 0, readings: 0 } });
+
+        let whole = packed.data.len();
+        for at_most in 0..=whole {
+            let packed = pack(&layout(), &pieces, at_most, add).unwrap().unwrap();
+            assert!(packed.data.len() <= at_most || packed.delivered.readings == 1, "one reading goes whatever its size");
+            let Position { offset, readings, .. } = packed.delivered.up_to;
+            assert_eq!(offset, readings * pieces[0].data.len() as u64 / 2, "counted as it lies in the buffer");
+        }
+        let uncorrected = pack(&layout(), &pieces, 1000, |_| None).unwrap().unwrap();
+        assert_eq!(uncorrected.data, aggregate(&["gw/s/0"], &[(0, &before), (0, &before), (0, b"late")]));
     }
 }

@@ -74,6 +74,7 @@ mod tests {
                 position: Position { number, offset, readings: done },
                 readings: data.len() as u64,
                 arrived: Timestamp(0),
+                unsure: None,
                 keys: None,
                 data: Bytes::from(fields),
             }

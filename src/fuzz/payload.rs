@@ -31,7 +31,7 @@ pub fn target(data: &[u8]) {
 
 fn record(encoding: Encoding, payload: &[u8], format: PayloadFormat, timestamp: Option<&str>) -> (Vec<u8>, Option<Unreadable>) {
     let envelope = Envelope::new(encoding, "gw-1", RunId(0xAB), "readings/0", "broker", "plant/1/temp");
-    let members = Members { seq: 7, arrived: Timestamp(ARRIVED), dup: false, previous: None };
+    let members = Members { seq: 7, arrived: Timestamp(ARRIVED), unsure: false, dup: false, previous: None };
     let mut out = Vec::new();
     let unreadable = envelope.encode(&mut out, &members, payload, &PayloadReader { format, timestamp: timestamp.map(Into::into) });
     if encoding != Encoding::Raw {

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     buffer::{Group, Mark},
+    clock::Belief,
     config::Encoding,
     kinesis::limits::MAX_PARTITION_KEY_CHARS,
     reading::{Fingerprint, Ordinal, Reading, SourceId},
@@ -72,6 +73,7 @@ pub(super) struct Gathering {
     status: Status,
     sources: Vec<SourceState>,
     streams: Vec<StreamState>,
+    clock: Belief,
     scratch: Vec<u8>,
     open_bytes: usize,
     full: bool,
@@ -141,6 +143,7 @@ impl Gathering {
             status,
             sources: sources.into_iter().map(source).collect(),
             streams: streams.into_iter().map(|settings| StreamState { settings, taken: 0, too_large: 0 }).collect(),
+            clock: Belief::default(),
             scratch: Vec::new(),
             open_bytes: 0,
             full: false,
@@ -153,6 +156,20 @@ impl Gathering {
         self.sources[index].repeatable = publishes;
     }
 
+    /// Whether the group must be sealed before readings are taken with another belief in the clock: a chunk is corrected as one.
+    pub(super) fn ends_with(&self, clock: Belief) -> bool {
+        self.since.is_some() && self.clock.unsure() != clock.unsure()
+    }
+
+    /// What is believed of the clock from now on; see [`Self::ends_with`].
+    pub(super) fn set_clock(&mut self, clock: Belief) {
+        if self.clock != clock {
+            self.clock = clock;
+            let lanes = self.streams.iter_mut().flat_map(|stream| &mut stream.settings.lanes);
+            lanes.for_each(|lane| lane.set_clock(clock));
+        }
+    }
+
     /// Takes readings of source `index`, in the order of their arrival, until the group is full; says how many that were.
     pub(super) fn take(&mut self, now: Instant, index: usize, batch: &[Reading]) -> usize {
         let (mut unrouted, mut taken) = (0, 0);
@@ -162,7 +179,7 @@ impl Gathering {
             let source = &mut self.sources[index];
             source.received += 1;
             source.fingerprints.extend(reading.fingerprint);
-            let what = (&*reading.topic, reading.arrived);
+            let what = (&*reading.topic, self.clock.set.time(reading.arrived));
             if targets.is_empty() {
                 unrouted += 1;
                 source.complaints.unrouted(&source.settings.name, what, &self.status);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     buffer::{Chunk, LaneId},
+    clock::Belief,
     config::check::MAX_READING,
     reading::{Reading, Timestamp},
     record::{
@@ -26,6 +27,8 @@ pub(super) struct OpenLane {
     /// The number of the next reading.
     seq: u64,
     previous: Option<Previous>,
+    /// The same for all readings of a chunk, as far as it is not right.
+    clock: Belief,
     data: Vec<u8>,
     readings: u64,
     arrived: Timestamp,
@@ -47,6 +50,7 @@ impl OpenLane {
             hash_key,
             seq: 0,
             previous,
+            clock: Belief::default(),
             data: Vec::new(),
             readings: 0,
             arrived: Timestamp::default(),
@@ -68,9 +72,11 @@ impl OpenLane {
         key: Option<&Arc<str>>,
         scratch: &mut Vec<u8>,
     ) -> Result<Option<Unreadable>, TooLarge> {
+        let arrived = self.clock.set.time(reading.arrived);
         let members = Members {
             seq: self.seq,
-            arrived: reading.arrived,
+            arrived,
+            unsure: self.clock.unsure().is_some(),
             dup: reading.dup,
             previous: if self.seq == 0 { self.previous } else { None },
         };
@@ -93,7 +99,7 @@ impl OpenLane {
         self.readings += 1;
         if self.since.is_none() {
             self.since = Some(now);
-            self.arrived = reading.arrived;
+            self.arrived = arrived;
         }
         Ok(unreadable)
     }
@@ -105,6 +111,12 @@ impl OpenLane {
             self.keys.len() - 1
         });
         u32::try_from(index).unwrap_or(u32::MAX) // `is_full` keeps it at 64 at most
+    }
+
+    /// What is believed of the clock from now on. Nothing unsure may be in the open chunk but what is so in the same way.
+    pub(super) fn set_clock(&mut self, clock: Belief) {
+        debug_assert!(self.since.is_none() || self.clock.unsure() == clock.unsure(), "a chunk is corrected as one");
+        self.clock = clock;
     }
 
     /// Bytes in the open chunk, its keys included.
@@ -135,6 +147,7 @@ impl OpenLane {
             run: self.run,
             first_seq: self.seq - readings,
             arrived: self.arrived,
+            unsure: self.clock.unsure(),
             keys: (!keys.is_empty()).then(|| keys.iter().map(ToString::to_string).collect()),
             data: Bytes::from(std::mem::take(&mut self.data)),
         })

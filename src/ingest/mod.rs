@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     buffer::{Buffer, Lane},
+    clock::Clock,
     config::StreamConfig,
     reading::{Ordinal, Reading},
     record::{Previous, RunId, kpl::HashKeyUse},
@@ -48,6 +49,8 @@ pub struct IngestSettings {
     pub run: RunId,
     /// The longest an unconfirmed reading stays in memory only.
     pub hold: Duration,
+    /// Says when a reading arrived.
+    pub clock: Clock,
     /// In the order of their ids.
     pub sources: Vec<SourceSettings>,
     /// All that are enabled.
@@ -78,6 +81,7 @@ pub struct Ingest {
     gathering: Gathering,
     doors: Vec<Door>,
     hold: Duration,
+    clock: Clock,
     buffer: Buffer,
     status: Status,
     /// Some source may not hand over, because there is no room.
@@ -113,9 +117,9 @@ pub fn stage(settings: IngestSettings, buffer: Buffer, status: &Status) -> (Vec<
         buffer.publish_receipts(source.id, door.safe);
         intakes.push(intake);
     }
-    let IngestSettings { device, run, hold, sources, streams, routes } = settings;
+    let IngestSettings { device, run, hold, clock, sources, streams, routes } = settings;
     let gathering = Gathering::new(device, run, routes, status.clone(), sources, streams);
-    (intakes, Ingest { gathering, doors, hold, buffer, status: status.clone(), holding: false, turn: 0 })
+    (intakes, Ingest { gathering, doors, hold, clock, buffer, status: status.clone(), holding: false, turn: 0 })
 }
 
 impl Ingest {
@@ -144,6 +148,11 @@ impl Ingest {
 
     fn take(&mut self, door: usize, mut batch: &[Reading]) {
         self.gathering.may_be_repeated(door, *self.doors[door].repeatable.borrow());
+        let clock = self.clock.belief();
+        if self.gathering.ends_with(clock) {
+            self.seal();
+        }
+        self.gathering.set_clock(clock);
         while !batch.is_empty() {
             let taken = self.gathering.take(Instant::now(), door, batch);
             batch = &batch[taken..];

@@ -19,6 +19,13 @@ const VERSION: u8 = 1;
 /// `v`, `dev`, `run`, `lane`, `src`, `topic`, `seq`, `ts`, and `val` or `raw`: what every reading has.
 const MEMBERS: u8 = 9;
 
+/// What is known of the clock that said when a reading arrived; it follows the arrival at once, so that both are found together.
+pub(super) const CLOCK: &str = "clk";
+/// Its value while the clock is not known to be right.
+pub(super) const UNSURE: &str = "unsure";
+/// Both in JSON. No text in an envelope has this sequence: there a quote has a backslash before it.
+pub(super) const JSON_UNSURE: &[u8] = b",\"clk\":\"unsure\"";
+
 /// A start of the agent, new each time; with a lane and a number it names a reading for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunId(pub u64);
@@ -43,6 +50,8 @@ pub struct Members {
     pub seq: u64,
     /// When the reading arrived here.
     pub arrived: Timestamp,
+    /// Nobody knows whether the clock was right then.
+    pub unsure: bool,
     /// The broker sent it again, and we could not tell whether we had it.
     pub dup: bool,
     /// On the first reading of a lane in a run.
@@ -137,7 +146,8 @@ impl Envelope {
         payload: &[u8],
         format: PayloadFormat,
     ) -> Option<Unreadable> {
-        let count = MEMBERS + u8::from(own_time.is_some()) + u8::from(members.dup) + u8::from(members.previous.is_some());
+        let optional = [own_time.is_some(), members.unsure, members.dup, members.previous.is_some()];
+        let count = MEMBERS + optional.into_iter().map(u8::from).sum::<u8>();
         let head = out.len();
         put_cbor_head(out, 5, u64::from(count));
         out.extend_from_slice(&self.constant);
@@ -147,6 +157,10 @@ impl Envelope {
         if own_time.is_some() {
             put_cbor_text(out, "rx");
             put_cbor_integer(out, members.arrived.0);
+        }
+        if members.unsure {
+            put_cbor_text(out, CLOCK);
+            put_cbor_text(out, UNSURE);
         }
         if members.dup {
             put_cbor_text(out, "dup");
@@ -189,6 +203,9 @@ impl Envelope {
         if own_time.is_some() {
             out.extend_from_slice(b",\"rx\":");
             put_decimal(out, members.arrived.0);
+        }
+        if members.unsure {
+            out.extend_from_slice(JSON_UNSURE);
         }
         if members.dup {
             out.extend_from_slice(b",\"dup\":true");

@@ -1,7 +1,9 @@
 //! The bytes of one reading and of one aggregate; pure.
 //!
-//! A reading is encoded once, on the way in, and never decoded again: what ingest writes here is what Kinesis gets.
+//! A reading is encoded once, on the way in, and never decoded again: what ingest writes here is what Kinesis gets, but for the time of
+//! those that arrived before the clock was set.
 
+pub mod correct;
 pub mod deaggregate;
 pub mod envelope;
 mod json;

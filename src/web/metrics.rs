@@ -8,6 +8,7 @@ use std::fmt::{Display, Write};
 
 use super::View;
 use crate::{
+    clock::Trust,
     reading::Timestamp,
     status::{DURATION_BOUNDS, Durations, LaneState, Ledger, LinkState, Reasons, SourceState, State, StreamState},
 };
@@ -29,6 +30,12 @@ pub fn render(view: &View, state: &State, now: Timestamp) -> String {
     backlog(&mut text, state, now);
     buffer(&mut text, state);
     links(&mut text, state);
+    text.single(
+        "headwater_clock_right",
+        "gauge",
+        "Whether the clock is right, as far as is known.",
+        u64::from(state.clock.trust == Trust::Right),
+    );
     sources(&mut text, state);
     lanes(&mut text, state);
     text.0

@@ -11,6 +11,7 @@ use super::{
     pace::{Outlook, Sample, outlook},
 };
 use crate::{
+    clock::Trust,
     reading::Timestamp,
     status::{LaneState, Ledger, LinkState, Problem, SourceState, State, StreamState, UNROUTED},
 };
@@ -54,7 +55,7 @@ pub struct Report {
 pub enum Activity {
     /// Readings go out as they come.
     Sending,
-    /// A destination is away or refuses a stream, and readings wait for it.
+    /// A destination is away or refuses a stream, or the clock is wrong, and readings wait for it.
     Buffering,
     /// There is no room: a source waits.
     Holding,
@@ -71,7 +72,9 @@ impl Activity {
             Self::Stopping
         } else if state.holding || state.buffer.blocked || state.sources.values().any(|source| source.state == "waiting") {
             Self::Holding
-        } else if (state.links.values().any(|link| link.tried() && !link.up) || refused()) && waits() {
+        } else if (state.links.values().any(|link| link.tried() && !link.up) || refused() || state.clock.trust == Trust::Wrong)
+            && waits()
+        {
             Self::Buffering
         } else {
             Self::Sending
@@ -114,6 +117,12 @@ pub const NOT_TRIED: &str = "not tried yet";
 pub struct ClockReport {
     /// What its clock says.
     pub now: Timestamp,
+    /// Whether that is the time.
+    pub state: Trust,
+    /// Since when that is so.
+    pub since: Timestamp,
+    /// By how much it was moved last while the agent ran.
+    pub moved_ms: Option<i64>,
 }
 
 /// What waits.
@@ -172,7 +181,12 @@ impl Report {
             uptime_s: uptime.as_secs(),
             state: Activity::of(state),
             link: LinkReport::of(state, started),
-            clock: ClockReport { now },
+            clock: ClockReport {
+                now,
+                state: state.clock.trust,
+                since: state.clock.since.unwrap_or(started),
+                moved_ms: state.clock.moved,
+            },
             backlog: forecast.total(ledger.buffered),
             ledger,
             disk: DiskReport {

@@ -67,7 +67,7 @@ fn a_mistake_in_the_environment_names_its_variable() {
     assert_eq!(
         said,
         "HEADWATER__BUFFER__HOLD: buffer.hold: \"5\" is not a duration; write for example \"250ms\", \"10s\", \"5min\", \"12h\" or \"30d\"\n\
-         HEADWATER__DEVICE__NAME: unknown key device.name; known here are id, state_dir, socket, tags\n\
+         HEADWATER__DEVICE__NAME: unknown key device.name; known here are id, state_dir, socket, clock_synchronized, tags\n\
          HEADWATER____ID: this names no setting; write for example HEADWATER__DEVICE__ID"
     );
 }

@@ -97,7 +97,7 @@ fn lines_that_are_no_toml_are_reported_together_with_what_is_wrong_on_the_others
         said,
         [
             "2: this is text without quotes; write \" before and after it",
-            "3: unknown key device.color; known here are id, state_dir, socket, tags",
+            "3: unknown key device.color; known here are id, state_dir, socket, clock_synchronized, tags",
             "5: this is text without quotes; write \" before and after it",
             "6: buffer.memory: \"1\" is not a size; write for example \"64 MiB\", \"512 KiB\" or \"100 B\"",
             "7: this table's name has no end; write ] after it",

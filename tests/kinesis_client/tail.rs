@@ -73,7 +73,7 @@ fn aggregate(lane: u16, hash_key: HashKey, numbers: impl IntoIterator<Item = u64
     let (mut fields, mut data) = (Vec::new(), Vec::new());
     for seq in numbers {
         data.clear();
-        let members = Members { seq, arrived: Timestamp(0), dup: false, previous: None };
+        let members = Members { seq, arrived: Timestamp(0), unsure: false, dup: false, previous: None };
         let reader = PayloadReader { format: PayloadFormat::Json, timestamp: None };
         envelope.encode(&mut data, &members, b"21.5", &reader);
         put_record(&mut fields, 0, HashKeyUse::First, &data);

@@ -13,6 +13,7 @@ mod access;
 mod answers;
 mod aside;
 mod backpressure;
+mod clock;
 mod delivery;
 mod emulators;
 mod field;

@@ -21,6 +21,7 @@ pub struct Reading {
     pub topic: String,
     pub ts: i64,
     pub rx: Option<i64>,
+    pub clk: Option<String>,
     #[serde(default)]
     pub dup: bool,
     pub prev: Option<Previous>,

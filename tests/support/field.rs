@@ -128,6 +128,11 @@ impl Field {
         self.logs("Received PUBACK from headwater-gw-1-broker", readings).await;
     }
 
+    /// Waits until the broker has given the agent up, because it heard nothing.
+    pub async fn misses_the_agent(&self) {
+        self.logs("Client headwater-gw-1-broker has exceeded timeout", 1).await;
+    }
+
     async fn logs(&self, text: &str, times: usize) {
         eventually(format_args!("the broker logs {times} times {text:?}"), async || {
             let log = self.broker.log();

@@ -37,6 +37,7 @@ pub struct Plan {
     shards: u32,
     cable: bool,
     scale: bool,
+    clock: bool,
 }
 
 impl Gateway {
@@ -51,11 +52,14 @@ impl Gateway {
             shards: 2,
             cable: false,
             scale: false,
+            clock: false,
         };
         plan.set("device.id", DEVICE)
             .set("device.state_dir", "{dir}/state")
             .set("device.socket", "{dir}/headwater.sock")
             .set("http.listen", "off")
+            // Whether this machine has a time server is not the question here.
+            .set("device.clock_synchronized", "{dir}/timesync/synchronized")
             .set("sources.broker.kind", "mqtt")
             .set("sources.broker.topics", vec!["plant/#"])
             .set("destinations.cloud.kind", "kinesis")
@@ -164,6 +168,12 @@ impl Plan {
         self
     }
 
+    /// The agent lives by a clock that the test sets.
+    pub fn with_a_clock(mut self) -> Self {
+        self.clock = true;
+        self
+    }
+
     /// The endpoint's own settings.
     pub fn cloud(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(&mut self.cloud);
@@ -178,7 +188,7 @@ impl Plan {
 
     /// Everything stands, but for the agent, which does not run yet.
     pub async fn installs(self) -> Gateway {
-        let Self { settings, broker, cloud, shards, cable, scale } = self;
+        let Self { settings, broker, cloud, shards, cable, scale, clock } = self;
         let cloud = Cloud::start(cloud, shards).await;
         let broker = broker.start().await;
         let cable = if cable { Some(Cable::to(broker.port()).await) } else { None };
@@ -190,7 +200,10 @@ impl Plan {
         if scale {
             defaults = defaults.or("sources.scale.port", field.line.path().display().to_string());
         }
-        let agent = Headwater::configured(&defaults.settings.to_string());
+        let mut agent = Headwater::configured(&defaults.settings.to_string());
+        if clock {
+            agent.gets_a_clock();
+        }
         Gateway { field, cloud, agent, settings: defaults.settings }
     }
 

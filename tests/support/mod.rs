@@ -10,6 +10,7 @@
 //! | [`decoders`] | two de-aggregation libraries that we did not write |
 //! | [`process`] | the `headwater` binary: configured, started, stopped, cut off from power |
 //! | [`gateway`], [`field`], [`cloud`] | a whole installation, in the words of the people who run one |
+//! | [`clock`] | the gateway's wall clock, set as a test likes |
 //! | [`cable`] | what the agent reaches the broker through; can be muted and cut |
 //! | [`campaign`] | a random campaign of faults against one installation, and what became of every reading |
 //! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
@@ -26,6 +27,7 @@ pub mod cable;
 #[cfg(feature = "demo")]
 pub mod campaign;
 pub mod certificates;
+pub mod clock;
 #[cfg(feature = "demo")]
 pub mod cloud;
 #[cfg(feature = "demo")]

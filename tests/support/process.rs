@@ -16,11 +16,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{DEADLINE, eventually_within, part::Part, within};
+use super::{DEADLINE, clock::WallClock, eventually_within, part::Part, within};
 
 /// An installed agent, running or not.
 pub struct Headwater {
     dir: TempDir,
+    /// What it lives by, where that is not the machine's own.
+    clock: Option<WallClock>,
     running: Option<Part>,
     last_log: String,
 }
@@ -38,6 +40,11 @@ impl Picture {
     /// The text that this JSON pointer leads to; empty where there is none.
     pub fn text(&self, pointer: &str) -> &str {
         self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Whether this JSON pointer leads to a number.
+    pub fn holds_a(&self, pointer: &str) -> bool {
+        self.0.pointer(pointer).is_some_and(Value::is_number)
     }
 
     /// Whether what this JSON pointer leads to is true.
@@ -68,9 +75,20 @@ impl Picture {
 impl Headwater {
     /// Puts `config` into a new temp dir, for which it may write `{dir}`.
     pub fn configured(config: &str) -> Self {
-        let headwater = Self { dir: TempDir::new().expect("a temp dir can be made"), running: None, last_log: String::new() };
+        let dir = TempDir::new().expect("a temp dir can be made");
+        let headwater = Self { dir, clock: None, running: None, last_log: String::new() };
         headwater.configure(config);
         headwater
+    }
+
+    /// From the next start on it lives by a clock that the test sets.
+    pub fn gets_a_clock(&mut self) {
+        self.clock = Some(WallClock::new(self.dir.path()));
+    }
+
+    /// See [`Self::gets_a_clock`].
+    pub fn clock(&self) -> &WallClock {
+        self.clock.as_ref().expect("it lives by a clock of the test")
     }
 
     /// Replaces the configuration; the agent reads it at its next start.
@@ -92,7 +110,11 @@ impl Headwater {
     /// Starts `headwater run`. What it is ready for is said by its interfaces, so wait for those.
     pub fn start(&mut self) {
         assert!(self.running.is_none(), "headwater runs already");
-        self.running = Some(Part::start("headwater", command().arg("run").arg("--config").arg(self.config())));
+        let mut command = command();
+        if let Some(clock) = &self.clock {
+            clock.put_into(&mut command);
+        }
+        self.running = Some(Part::start("headwater", command.arg("run").arg("--config").arg(self.config())));
     }
 
     /// Starts it, and waits until it says a line with `text` in its log.
@@ -114,6 +136,16 @@ impl Headwater {
     /// Starts `headwater tail` with the same configuration, from the oldest reading of `stream` on.
     pub fn tails(&self, stream: &str) -> Part {
         Part::start("tail", command().args(["tail", stream, "--from", "oldest", "--config"]).arg(self.config()))
+    }
+
+    /// SIGSTOP: time goes by without it.
+    pub fn freezes(&self) {
+        self.part().signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaws(&self) {
+        self.part().signal(Signal::CONT);
     }
 
     /// SIGHUP.

@@ -96,8 +96,16 @@ impl Gate {
             hash: number.wrapping_mul(0x9E37_79B9_7F4A_7C15) as u32,
         };
         let fingerprints = (first_seq..self.readings).map(fingerprint).collect();
-        let chunk =
-            Chunk { lane: self.lane.id, readings, run: RunId(1), first_seq, arrived: Timestamp(1), keys: None, data: data.clone() };
+        let chunk = Chunk {
+            lane: self.lane.id,
+            readings,
+            run: RunId(1),
+            first_seq,
+            arrived: Timestamp(1),
+            unsure: None,
+            keys: None,
+            data: data.clone(),
+        };
         let mark = Mark { source: SOURCE, up_to: self.readings, fingerprints, repeatable: 0 };
         self.buffer.append(Group { chunks: vec![chunk], marks: vec![mark], since: Instant::now() });
     }

@@ -76,6 +76,7 @@ impl Pool {
             self.advance(now, lane, Position { number: cut.number + 1, ..Position::default() });
             return self.close_groups();
         };
+        self.writing.unsure_rows |= rest.unsure.is_some();
         state.written_below = state.written_below.max(cut.number + 1);
         state.position = Position { number: cut.number, ..Position::default() };
         let index = cut.number.checked_sub(state.memory_from()).and_then(|index| usize::try_from(index).ok());

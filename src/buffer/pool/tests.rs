@@ -18,14 +18,23 @@ fn pool() -> Pool {
     let mut pool = Pool::new(Policy { hold: HOLD, memory: 10_000, streams });
     for id in [LANE, OTHER] {
         let layout = Layout { stream: "s".into(), number: 0, of: 1, partition_key: "k".into(), hash_key: None, template: None };
-        pool.add_lane(StoredLane { lane: Lane { id, layout }, next: 0, previous: None, ends: None });
+        pool.add_lane(StoredLane { lane: Lane { id, layout }, next: 0, previous: None, named: 0, ends: None });
     }
     pool.add_source(SOURCE, 3, Vec::new());
     pool
 }
 
 fn chunk(lane: LaneId, bytes: usize) -> Chunk {
-    Chunk { lane, readings: 2, run: RunId(7), first_seq: 0, arrived: Timestamp(5), keys: None, data: Bytes::from(vec![0; bytes]) }
+    Chunk {
+        lane,
+        readings: 2,
+        run: RunId(7),
+        first_seq: 0,
+        arrived: Timestamp(5),
+        unsure: None,
+        keys: None,
+        data: Bytes::from(vec![0; bytes]),
+    }
 }
 
 fn group(since: Instant, up_to: Ordinal, chunks: Vec<Chunk>) -> Group {

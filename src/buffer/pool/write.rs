@@ -1,6 +1,6 @@
 //! When something has to be written, and what goes into the transaction.
 
-use super::{BTreeMap, Chunk, Delete, Duration, Earlier, Instant, LaneId, Pool, Receipts, repeats::Receipt};
+use super::{BTreeMap, Boot, Chunk, Delete, Duration, Earlier, Instant, LaneId, Pool, Receipts, Setting, repeats::Receipt};
 
 /// Most bytes in one transaction: bounds the WAL, and the time that one commit takes.
 const WRITE_BYTES: u64 = 1 << 20;
@@ -24,6 +24,19 @@ pub(super) struct State {
     busy: bool,
     /// The last attempt found no room, and nothing to drop; only a delete changes that, or a chunk that was on its way.
     full: bool,
+    /// How the clock is set now that it is right, if that is not written yet.
+    pub(super) right: Option<Right>,
+    /// There may be readings on the disk that need it.
+    pub(super) unsure_rows: bool,
+}
+
+/// How the clock was set in one boot when it was right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::buffer) struct Right {
+    pub(in crate::buffer) boot: Boot,
+    pub(in crate::buffer) set: Setting,
+    /// When that was known.
+    pub(in crate::buffer) since: Instant,
 }
 
 /// One transaction's worth of work.
@@ -32,6 +45,8 @@ pub(in crate::buffer) struct Write {
     pub(in crate::buffer) rows: Vec<WriteRow>,
     pub(in crate::buffer) deletes: Vec<Delete>,
     pub(in crate::buffer) receipts: Vec<Receipt>,
+    /// What readings need whose clock was set later, where there are any on the disk.
+    pub(in crate::buffer) right: Option<Right>,
     groups_below: u64,
 }
 
@@ -56,7 +71,7 @@ impl State {
 
 impl Write {
     pub(in crate::buffer) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.deletes.is_empty()
+        self.rows.is_empty() && self.deletes.is_empty() && self.right.is_none()
     }
 }
 
@@ -79,14 +94,15 @@ impl Pool {
 
     /// When the next write is due; none when nothing has to be written.
     pub(in crate::buffer) fn due(&self) -> Option<Instant> {
-        let State { asked, delete_since, ref dropped, retry_at, full, .. } = self.writing;
+        let State { asked, delete_since, ref dropped, retry_at, full, right, unsure_rows, .. } = self.writing;
         let first_held = self.lanes.values().filter_map(|lane| lane.memory.iter().find(|held| !held.written));
         let insert = first_held
             .map(|held| if held.group < asked { held.since } else { held.since + self.policy.hold })
             .min()
             .filter(|_| !full || !dropped.is_empty());
         let delete = delete_since.map(|since| if full { since } else { since + DELETE_IDLE });
-        let due = insert.into_iter().chain(delete).min()?;
+        let right = right.filter(|_| unsure_rows).map(|right| right.since);
+        let due = insert.into_iter().chain(delete).chain(right).min()?;
         Some(retry_at.map_or(due, |retry| retry.max(due)))
     }
 
@@ -120,6 +136,8 @@ impl Pool {
             write.receipts = self.receipts(groups_below);
             write.groups_below = groups_below;
         }
+        let unsure = self.writing.unsure_rows || write.rows.iter().any(|row| row.chunk.unsure.is_some());
+        write.right = self.writing.right.filter(|_| unsure);
         self.writing.busy = !write.is_empty();
         if write.is_empty() {
             self.writing.delete_since = None;
@@ -152,7 +170,13 @@ impl Pool {
 
     /// `write` is on the disk.
     pub(in crate::buffer) fn written(&mut self, now: Instant, write: &Write) -> Receipts {
-        self.writing = State { asked: self.writing.asked, dropped: std::mem::take(&mut self.writing.dropped), ..State::default() };
+        self.writing = State {
+            asked: self.writing.asked,
+            dropped: std::mem::take(&mut self.writing.dropped),
+            right: self.writing.right.filter(|right| write.right != Some(*right)),
+            unsure_rows: self.writing.unsure_rows || write.rows.iter().any(|row| row.chunk.unsure.is_some()),
+            ..State::default()
+        };
         for delete in &write.deletes {
             let Some(state) = self.lanes.get_mut(&delete.lane) else { continue };
             if delete.hole.readings == 0 {

@@ -67,6 +67,17 @@ const MIGRATIONS: &[&str] = &[
         data          BLOB NOT NULL,        -- the user record as it would have been sent
         UNIQUE (lane, run, seq)
     );",
+    // 4: what corrects the times of readings that arrived before the clock was set. From here on, `lane.named` is no time: of the
+    // layouts that a lane had, the last one has the highest.
+    "CREATE TABLE unsure (                  -- chunks of readings that arrived while nobody knew the clock to be right
+        chunk   INTEGER PRIMARY KEY,
+        boot    INTEGER NOT NULL,
+        setting INTEGER NOT NULL            -- what the clock said then, less the time since the kernel started, in us
+    );
+    CREATE TABLE boot (                     -- starts of the kernel in which it was right later
+        id      INTEGER PRIMARY KEY,
+        setting INTEGER NOT NULL            -- the same when it was right
+    );",
 ];
 
 /// The version that this program writes.

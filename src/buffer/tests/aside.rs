@@ -44,6 +44,7 @@ impl Bench {
             run: RunId(3),
             first_seq: self.seq,
             arrived: Timestamp(1),
+            unsure: None,
             keys: None,
             data: fields(readings),
         };

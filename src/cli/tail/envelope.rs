@@ -95,7 +95,7 @@ mod tests {
     fn written(encoding: Encoding, format: PayloadFormat, payload: &[u8]) -> Vec<u8> {
         let envelope = Envelope::new(encoding, "gw-7", RunId(0xAB), "readings/3", "broker", "plant/1/temp");
         let previous = Some(Before { run: RunId(0xAA), seq: 41 });
-        let members = Members { seq: 300, arrived: Timestamp(1_700_000_000_000), dup: false, previous };
+        let members = Members { seq: 300, arrived: Timestamp(1_700_000_000_000), unsure: false, dup: false, previous };
         let mut out = Vec::new();
         envelope.encode(&mut out, &members, payload, &PayloadReader { format, timestamp: None });
         out

@@ -3,8 +3,9 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     buffer::{Lane, LaneId, Layout},
+    clock::{Boot, Setting, Trust, Unsure},
     config::{Config, PayloadFormat, StreamConfig},
-    reading::{Timestamp, Topic},
+    reading::{Timestamp, Topic, Uptime},
 };
 
 const LINGER: Duration = Duration::from_millis(250);
@@ -34,7 +35,7 @@ fn reading(topic: &str, payload: impl Into<Bytes>) -> Reading {
     Reading {
         topic: Topic::Owned(topic.into()),
         payload: payload.into(),
-        arrived: Timestamp(1),
+        arrived: Uptime(1000),
         fingerprint: Some(Fingerprint { packet: 1, hash: 2 }),
         dup: false,
     }
@@ -181,4 +182,25 @@ fn a_payload_that_can_only_grow_is_too_large_before_it_is_encoded() {
     gathering.take(Instant::now(), 0, &[reading("a", vec![0; 4 << 20])]);
     assert_eq!(ledger(&gathering, "all"), (0, 1));
     assert_eq!(gathering.scratch.capacity(), 0);
+}
+
+#[test]
+fn readings_that_arrived_under_different_clocks_are_never_in_one_chunk() {
+    let mut gathering = gathering(&[("all", "broker", 1)]);
+    let wrong = Belief { boot: Boot(1), set: Setting(0), trust: Trust::Wrong };
+    let right = Belief { set: Setting(1_795_219_200_000_000), trust: Trust::Right, ..wrong };
+    let slewed = Belief { set: Setting(1_795_219_200_500_000), ..right };
+    gathering.set_clock(wrong);
+    gathering.take(Instant::now(), 0, &[reading("a", "1")]);
+
+    assert!(gathering.ends_with(right) && !gathering.ends_with(wrong));
+    let early = gathering.seal().unwrap();
+    gathering.set_clock(right);
+    gathering.take(Instant::now(), 0, &[reading("a", "2")]);
+
+    assert!(!gathering.ends_with(slewed), "a small step between right times is none of a chunk's business");
+    let late = gathering.seal().unwrap();
+    let times = [early, late].map(|group| (group.chunks[0].arrived, group.chunks[0].unsure));
+    let unsure = Some(Unsure { boot: Boot(1), set: Setting(0) });
+    assert_eq!(times, [(Timestamp(1), unsure), (Timestamp(1_795_219_200_001), None)]);
 }

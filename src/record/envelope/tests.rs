@@ -5,7 +5,8 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 
-const MEMBERS_OF_A_LATER_READING: Members = Members { seq: 7, arrived: Timestamp(1_700_000_000_123), dup: false, previous: None };
+const MEMBERS_OF_A_LATER_READING: Members =
+    Members { seq: 7, arrived: Timestamp(1_700_000_000_123), unsure: false, dup: false, previous: None };
 
 fn reader(format: PayloadFormat) -> PayloadReader {
     PayloadReader { format, timestamp: None }

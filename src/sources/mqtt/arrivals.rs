@@ -6,8 +6,9 @@
 use std::mem;
 
 use crate::{
+    clock,
     ingest::intake::{BATCH_BYTES, BATCH_READINGS, Intake, Slot},
-    reading::{Ordinal, Reading, Timestamp},
+    reading::{Ordinal, Reading, Uptime},
     sources::mqtt::redelivery::Redelivery,
     status::{Reason, SourceState},
 };
@@ -19,7 +20,7 @@ pub struct Arrivals {
     bytes: usize,
     numbered: Ordinal,
     reported: Ordinal,
-    last: Option<Timestamp>,
+    last: Option<Uptime>,
     /// Publishes that were recognised as repeated, and not reported yet.
     pub repeated: u64,
     /// Which publishes we have had.
@@ -84,7 +85,7 @@ impl Arrivals {
         let handed_over = self.handed_over();
         to.received += handed_over - mem::replace(&mut self.reported, handed_over);
         to.repeated += mem::take(&mut self.repeated);
-        to.last_ts = self.last.or(to.last_ts);
+        to.last_ts = self.last.map(clock::time_of).or(to.last_ts);
     }
 
     fn take(&mut self) -> Vec<Reading> {

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     clock,
     ingest::intake::BATCH_READINGS,
-    reading::{Fingerprint, Ordinal, Reading, Timestamp, Topic},
+    reading::{Fingerprint, Ordinal, Reading, Topic, Uptime},
     sources::error::SourceError,
     status::Reason,
 };
@@ -201,7 +201,7 @@ impl<'a> Session<'a> {
     /// Takes the packets that have arrived, and waits only for the first.
     fn poll_run(&mut self, cx: &mut Context, arrivals: &mut Arrivals) -> Poll<Result<(), SourceError>> {
         let mut next = ready!(self.framed.poll_next_unpin(cx));
-        let now = clock::now();
+        let now = clock::uptime();
         let mut taken = 0;
         loop {
             match next {
@@ -226,7 +226,7 @@ impl<'a> Session<'a> {
         self.source.drops() || arrivals.has_room()
     }
 
-    fn take(&mut self, publish: Publish, arrived: Timestamp, arrivals: &mut Arrivals) -> Result<(), SourceError> {
+    fn take(&mut self, publish: Publish, arrived: Uptime, arrivals: &mut Arrivals) -> Result<(), SourceError> {
         let Publish { topic, payload, qos, pkid, dup, .. } = publish;
         if qos == QoS::AtMostOnce {
             if arrivals.has_room() {

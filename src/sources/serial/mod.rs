@@ -29,7 +29,7 @@ use crate::{
     clock,
     config::SerialConfig,
     ingest::intake::{BATCH_BYTES, BATCH_READINGS, Intake},
-    reading::{Reading, Timestamp, Topic},
+    reading::{Reading, Topic, Uptime},
     status::{Reason, Status},
 };
 
@@ -53,7 +53,7 @@ pub async fn run(
     let mut line = Line {
         decoder: Decoder::new(&config.framing),
         topic: config.topic.as_str().into(),
-        arrived: clock::now(),
+        arrived: clock::uptime(),
         batch: Vec::new(),
         batch_bytes: 0,
         state: "",
@@ -74,7 +74,7 @@ struct Line {
     decoder: Decoder,
     topic: Arc<str>,
     /// When the bytes arrived that the decoder holds.
-    arrived: Timestamp,
+    arrived: Uptime,
     batch: Vec<Reading>,
     batch_bytes: usize,
     state: &'static str,
@@ -106,7 +106,7 @@ impl Line {
                     Event::Opened => self.opened(),
                     Event::Bytes => {
                         self.backoff.reset();
-                        self.arrived = clock::now();
+                        self.arrived = clock::uptime();
                         self.decoder.push(buffer.split());
                     }
                     Event::Failed(error) => {
@@ -143,7 +143,7 @@ impl Line {
                 source.received += received;
                 source.invalid += invalid;
                 if received > 0 {
-                    source.last_ts = Some(self.arrived);
+                    source.last_ts = Some(clock::time_of(self.arrived));
                 }
             });
         }
