@@ -23,9 +23,8 @@ sancov="-Cpasses=sancov-module"
 for option in level=4 inline-8bit-counters pc-table trace-compares; do
     sancov="$sancov -Cllvm-args=-sanitizer-coverage-$option"
 done
-# With --target the flags are for what is fuzzed, and not for build scripts, which have no libFuzzer to report to. One unit of code
-# each: on ELF the counters of several are dropped by the linker.
-RUSTFLAGS="--cfg fuzzing $sancov -Ccodegen-units=1" "$cargo" build --release --target "$host" \
+# With --target the flags are for what is fuzzed, and not for build scripts, which have no libFuzzer to report to.
+RUSTFLAGS="--cfg fuzzing $sancov" "$cargo" build --release --target "$host" \
     --manifest-path fuzz/Cargo.toml --target-dir target/fuzz/build ||
     fail "the targets do not build; the first build needs crates.io for libfuzzer-sys"
 

@@ -36,7 +36,7 @@ mod tests {
     use crate::fuzz::tests::cases;
 
     proptest! {
-        #![proptest_config(cases(2_000))]
+        #![proptest_config(cases(1_000))]
 
         #[test]
         fn a_filter_takes_what_the_obvious_matcher_takes(
