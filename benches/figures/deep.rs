@@ -3,7 +3,7 @@
 //! Both buffers do the same in turn, so that a busy machine is busy for both. CPU is judged, and the start also by the clock, because
 //! a gateway's watchdog waits for it; other times are told, since the disk has its own mind about a file of gigabytes.
 //!
-//! `FIGURES_BACKLOG_MIB` is how much waits, 256 by default; a week of 1,000 readings/s is 10,240 and more. Twice that must be free.
+//! `FIGURES_BACKLOG_MIB` is how much waits, 256 by default; a week of 1,000 readings/s is 10,240 and more, and that must be free on the disk of `TMPDIR`.
 
 use std::{
     io::Read,
