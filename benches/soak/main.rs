@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `SOAK_MINUTES` | how long the random campaign runs, 10 by default |
 //! | `SOAK_SEED` | the first installation's seed; the next one has the next; by default, of the clock |
+//! | `SOAK_FUZZ_SECONDS` | how long each decoder gets random bytes, 10 by default; 0 leaves it out |
 //! | `SOAK_BACKLOG_MIB` | how much waits in the deep backlog, 10,240 by default; 0 leaves it out |
 
 #![allow(clippy::unwrap_used, reason = "a campaign that cannot go on has failed")]
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         );
     }
     all.add(&audited("a full disk", campaign::disk::runs_full()));
+    parts::fuzz(number("SOAK_FUZZ_SECONDS").unwrap_or(10), &mut all);
     parts::deep_backlog(number("SOAK_BACKLOG_MIB").unwrap_or(10 << 10), &mut all);
 
     println!("\nLedger audit of {installations} installations, {} s\n{all}", started.elapsed().as_secs());
