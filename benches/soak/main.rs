@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `SOAK_MINUTES` | how long the random campaign runs, 10 by default |
 //! | `SOAK_SEED` | the first installation's seed; the next one has the next; by default, of the clock |
+//! | `SOAK_FUZZ_SECONDS` | how long each decoder gets random bytes, 10 by default; 0 leaves it out |
 //! | `SOAK_BACKLOG_MIB` | how much waits in the deep backlog, 10,240 by default; 0 leaves it out |
 
 #![allow(clippy::unwrap_used, reason = "a campaign that cannot go on has failed")]
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let mut installations = 0;
     while installations == 0 || started.elapsed() < Duration::from_secs(minutes * 60) {
         let seed = seed + installations;
-        let tally = installation(seed);
+        let tally = audited(&format!("seed {seed}"), campaign::run(seed, KILLS));
         all.add(&tally);
         installations += 1;
         tally.unexplained.iter().for_each(|what| println!("  {what}"));
@@ -63,6 +64,8 @@ fn main() -> ExitCode {
             all.lost,
         );
     }
+    all.add(&audited("a full disk", campaign::disk::runs_full()));
+    parts::fuzz(number("SOAK_FUZZ_SECONDS").unwrap_or(10), &mut all);
     parts::deep_backlog(number("SOAK_BACKLOG_MIB").unwrap_or(10 << 10), &mut all);
 
     println!("\nLedger audit of {installations} installations, {} s\n{all}", started.elapsed().as_secs());
@@ -76,10 +79,10 @@ fn main() -> ExitCode {
 }
 
 /// One installation, from the first reading to the audit. Whatever ends it early is unexplained.
-fn installation(seed: u64) -> Tally {
+fn audited(name: &str, installation: impl Future<Output = Tally>) -> Tally {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let run = catch_unwind(AssertUnwindSafe(|| runtime.block_on(campaign::run(seed, KILLS))));
-    run.unwrap_or_else(|panic| Tally { unexplained: vec![format!("seed {seed}: {}", words(&*panic))], ..Tally::default() })
+    let run = catch_unwind(AssertUnwindSafe(|| runtime.block_on(installation)));
+    run.unwrap_or_else(|panic| Tally { unexplained: vec![format!("{name}: {}", words(&*panic))], ..Tally::default() })
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {

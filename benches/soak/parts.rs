@@ -20,6 +20,17 @@ pub fn deep_backlog(mib: u64, tally: &mut Tally) {
     tally.unexplained.extend(missed.map(|line| format!("deep backlog: {}", line.trim())));
 }
 
+/// Random bytes for every decoder, for so many seconds each.
+pub fn fuzz(seconds: u64, tally: &mut Tally) {
+    if seconds == 0 {
+        return;
+    }
+    let mut make = Command::new("make");
+    make.arg("--no-print-directory").arg("fuzz").env("FUZZ_SECONDS", seconds.to_string());
+    run("fuzz", make.current_dir(env!("CARGO_MANIFEST_DIR")), tally);
+    tally.inject("random bytes for each decoder, seconds", seconds);
+}
+
 /// The cargo that runs us.
 fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

@@ -7,6 +7,7 @@
 //! Invariant: a broker that is killed has saved before, with no sensor waiting for it, so that whatever is missing is ours.
 
 mod chance;
+pub mod disk;
 mod tally;
 mod weather;
 
