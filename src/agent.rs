@@ -94,6 +94,9 @@ pub enum StageError {
     /// A source gave up.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The buffer's file is damaged; the next start makes a new one.
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
     /// It panicked: a bug.
     #[error("it panicked, which is a bug; please report it with the lines before this one")]
     Panic(#[source] JoinError),
@@ -120,8 +123,7 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     let mut stages = Stages::default();
     stages.spawn("buffer", async move {
         // Ends when its thread does, be it by a panic.
-        let _: Result<(), _> = closed.await;
-        Ok(())
+        closed.await.map_or(Ok(()), |error| Err(error.into()))
     });
     stages.spawn("clock", {
         let watch = clock::watch(clock, buffer.clone(), status.clone(), stop.clone());
@@ -219,7 +221,7 @@ impl Plan {
 
 /// The lanes of a stream: lane i of n takes hash keys from MD5(`DEVICE/STREAM`) + i · 2^128 / n on, so that the lanes of one gateway
 /// spread evenly over the shards, and those of many gateways too.
-fn layouts_of(device: &str, name: &str, stream: &StreamConfig) -> Vec<Layout> {
+pub(crate) fn layouts_of(device: &str, name: &str, stream: &StreamConfig) -> Vec<Layout> {
     let first = u128::from_be_bytes(Md5::digest(format!("{device}/{name}")).into());
     let of = u128::from(stream.lanes.max(1));
     let layout = |number: u16| {
@@ -262,7 +264,8 @@ async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Op
     Ok(opened.map_err(|panic| AgentError::Stage { stage: "buffer".into(), source: Some(StageError::Panic(panic)) })??)
 }
 
-async fn open_destinations(config: &Config) -> Result<BTreeMap<String, Client>, AgentError> {
+/// A client for each destination that is configured.
+pub(crate) async fn open_destinations(config: &Config) -> Result<BTreeMap<String, Client>, AgentError> {
     let mut clients = BTreeMap::new();
     for (name, destination) in &config.destinations {
         let DestinationConfig::Kinesis(kinesis) = destination;
@@ -310,7 +313,8 @@ fn lanes_of(lanes: &[(Lane, Option<Previous>)], stream: &str) -> Vec<(Lane, Opti
     lanes.iter().filter(|(lane, _)| lane.layout.stream == stream).cloned().collect()
 }
 
-fn drain_stage(
+/// The drain of today's `lanes` and of `older` ones.
+pub(crate) fn drain_stage(
     config: &Config,
     clients: BTreeMap<String, Client>,
     clock: &Clock,

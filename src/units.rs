@@ -9,6 +9,8 @@ use serde::{
     de::{Error, Visitor},
 };
 
+use crate::reading::Timestamp;
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteCount(pub u64);
@@ -87,6 +89,22 @@ pub fn format_duration(span: Duration) -> String {
     format!("{}{name}", total / millis)
 }
 
+/// A moment as people and file names take it, to the second: `2026-11-21T05:30:00Z`.
+pub fn format_utc(Timestamp(ms): Timestamp) -> String {
+    let (days, seconds) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000) / 1000);
+    // Years begin in March here, so that a leap day is a year's last. Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 fn split_unit(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -129,6 +147,20 @@ pub mod duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_written_as_its_date_and_time() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_868_799_000, "2000-02-29T23:59:59Z"),
+            (1_795_239_000_000, "2026-11-21T05:30:00Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(format_utc(Timestamp(ms)), text);
+        }
+    }
 
     #[test]
     fn a_size_or_a_duration_reads_back_as_it_was_written() {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::store::Process;
+
 /// An error of the buffer; the cause is in its source.
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError {
@@ -14,11 +16,42 @@ pub enum BufferError {
         #[source]
         source: BoxError,
     },
+    /// There is no file.
+    #[error("there is no buffer at {path}; give the path of a buffer.db, or of a copy of one")]
+    Missing {
+        /// The database file.
+        path: PathBuf,
+    },
     /// Another process has the buffer open.
-    #[error("the buffer {path} is in use by another process; stop that one first, or give this one a state_dir of its own")]
+    #[error(
+        "the buffer {path} is in use by {}; stop that one first, or give this one a state_dir of its own",
+        by.as_ref().map_or_else(|| "another process".to_owned(), ToString::to_string)
+    )]
     InUse {
         /// The database file.
         path: PathBuf,
+        /// Who, if the kernel tells.
+        by: Option<Process>,
+    },
+    /// The file is not as it was written.
+    #[error("the buffer {path} is damaged; it is set aside, and what can be read of it goes into a new one")]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What was found.
+        #[source]
+        source: BoxError,
+    },
+    /// The damaged file can't be renamed.
+    #[error(
+        "the buffer {path} is damaged, and can't be set aside; check that this user may rename files in its folder, or move it away"
+    )]
+    SetAside {
+        /// The database file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: BoxError,
     },
     /// A file of another program, or of a later version of this one.
     #[error(

@@ -6,8 +6,11 @@
 //! Invariants: a chunk stays, in memory or on disk, until its destination confirmed it, or it was set aside. A receipt is given only for
 //! what is confirmed or fsynced. Memory and disk are bounded; when both are full, [`Buffer::has_room`] says no, and the wait travels back to the source.
 
+pub mod cold;
 mod error;
+pub mod import;
 mod pool;
+mod salvage;
 mod store;
 mod writer;
 
@@ -25,6 +28,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot, watch};
 
 pub use error::{BoxError, BufferError};
+pub use salvage::guess;
+pub use store::{Process, owner_of};
 
 use self::pool::{Oldest, Policy, Pool, Receipts, StreamPolicy};
 use crate::{
@@ -214,6 +219,8 @@ pub struct Waiting {
     pub bytes: u64,
     /// When the first of them arrived; none when it is on the disk alone, and so long ago.
     pub since: Option<Instant>,
+    /// More is on its way from a damaged file, and goes before anything of a younger lane.
+    pub expected: bool,
 }
 
 impl Piece {
@@ -254,6 +261,8 @@ struct Inner {
     pool: Pool,
     reads: VecDeque<ReadRequest>,
     asides: VecDeque<AsideRequest>,
+    /// What the salvage has read, until it is written.
+    salvage: Option<salvage::Batch>,
     receipts: BTreeMap<SourceId, watch::Sender<Ordinal>>,
     closing: bool,
 }
@@ -282,8 +291,9 @@ pub struct Opened {
     pub older: Vec<Lane>,
     /// By source, what its sender may repeat and we have.
     pub known: BTreeMap<String, Vec<Fingerprint>>,
-    /// Resolves when the thread that owns the file has ended; that is when the last handle is dropped, or it has panicked.
-    pub closed: oneshot::Receiver<()>,
+    /// Resolves when the thread that owns the file has ended: with an error where the file was found damaged and set aside, otherwise
+    /// when the last handle was dropped, or it has panicked.
+    pub closed: oneshot::Receiver<BufferError>,
 }
 
 impl Buffer {
@@ -395,8 +405,9 @@ impl Buffer {
 
     /// What waits in `lane`.
     pub fn waiting(&self, lane: LaneId) -> Waiting {
-        let (waiting, since) = self.lock().pool.lane_waiting(lane);
-        Waiting { readings: waiting.readings, bytes: waiting.bytes, since }
+        let inner = self.lock();
+        let (waiting, since) = inner.pool.lane_waiting(lane);
+        Waiting { readings: waiting.readings, bytes: waiting.bytes, since, expected: inner.pool.is_expected(lane) }
     }
 
     /// Readings of `stream` that are here: what the ledger must say, less what ingest still holds.

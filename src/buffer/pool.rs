@@ -9,6 +9,7 @@
 mod aside;
 mod overflow;
 mod repeats;
+mod salvaged;
 mod time;
 mod write;
 
@@ -16,7 +17,7 @@ mod write;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Range,
     time::{Duration, Instant},
 };
@@ -71,6 +72,8 @@ pub(super) struct Pool {
     memory: u64,
     unwritten: u64,
     writing: write::State,
+    /// Lanes that more is to come for from a damaged file.
+    coming: BTreeSet<LaneId>,
 }
 
 #[derive(Debug)]
@@ -181,6 +184,7 @@ impl Pool {
             memory: 0,
             unwritten: 0,
             writing: write::State::default(),
+            coming: BTreeSet::new(),
         }
     }
 

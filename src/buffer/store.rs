@@ -8,21 +8,32 @@
 //! known at the start without counting.
 
 mod aside;
+mod lock;
 mod migrate;
 mod open;
+mod quarantine;
+mod salvage;
 mod time;
 mod vfs;
 
+pub use lock::{Process, owner_of};
+pub(super) use {
+    aside::{Aside, SetAside},
+    migrate::{APPLICATION_ID, SCHEMA_VERSION},
+    quarantine::{files as quarantined, quarantine},
+    salvage::{IMPORTED, Progress, Salvaged},
+};
+
 use std::{
     fs,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-pub(super) use self::aside::{Aside, SetAside};
-
+use self::lock::Lock;
 use super::{BufferError, Chunk, Lane, LaneId, Layout};
 use crate::{
     clock::{Boot, Setting},
@@ -51,6 +62,8 @@ pub(super) struct Store {
     /// What is in the table `rejected`, and the bound of its bytes.
     set_aside: SetAside,
     most_set_aside: u64,
+    /// Held while the file is open.
+    _lock: Option<Lock>,
 }
 
 /// What one transaction does.
@@ -64,6 +77,8 @@ pub(super) struct Transaction<'a> {
     pub(super) receipts: Vec<Receipt<'a>>,
     /// How the clock was set in one boot when it was right.
     pub(super) right: Option<(Boot, Setting)>,
+    /// How far a salvage has come with it.
+    pub(super) salvaged: Option<Salvaged<'a>>,
 }
 
 /// What one source's broker may repeat of what came since the row before.
@@ -128,6 +143,8 @@ pub(super) struct StoredLane {
     pub(super) previous: Option<Previous>,
     /// Of the layouts that a lane had, the last one has the highest.
     pub(super) named: i64,
+    /// The file that its readings were salvaged from.
+    pub(super) salvage: Option<String>,
     /// Its first and last chunk.
     pub(super) ends: Option<(Head, Head)>,
 }
@@ -138,7 +155,8 @@ impl Store {
         let read = || -> rusqlite::Result<Vec<StoredLane>> {
             let mut lanes = Vec::new();
             let mut select = self.connection.prepare(
-                "SELECT id, stream, number, of, partition_key, hash_key, next, run, seq, template, named FROM lane ORDER BY id",
+                "SELECT id, stream, number, of, partition_key, hash_key, next, run, seq, template, named, salvage
+                     FROM lane ORDER BY id",
             )?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
@@ -165,6 +183,7 @@ impl Store {
                     next: next.max(ends.map_or(0, |(_, last)| last.number + 1)),
                     previous: if younger_chunk { self.last_name(id)? } else { in_row },
                     named: row.get::<_, Option<i64>>(10)?.unwrap_or_default(),
+                    salvage: row.get(11)?,
                     ends,
                 });
             }
@@ -185,11 +204,16 @@ impl Store {
 
     /// Gives a lane its row.
     pub(super) fn add_lane(&mut self, layout: &Layout) -> Result<LaneId, BufferError> {
+        self.add_lane_from(layout, None)
+    }
+
+    /// The same for one whose readings come from another file.
+    pub(super) fn add_lane_from(&mut self, layout: &Layout, salvage: Option<&str>) -> Result<LaneId, BufferError> {
         let Layout { stream, number, of, partition_key, hash_key, template } = layout;
         let inserted = self.connection.execute(
-            "INSERT INTO lane (stream, number, of, partition_key, hash_key, template, next, named) 
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, (SELECT ifnull(max(named), 0) + 1 FROM lane WHERE (stream, number) = (?1, ?2)))",
-            params![stream, number, of, partition_key, hash_key.map(|key| key.to_string()), template],
+            "INSERT INTO lane (stream, number, of, partition_key, hash_key, template, next, salvage, named)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, (SELECT ifnull(max(named), 0) + 1 FROM lane WHERE (stream, number) = (?1, ?2)))",
+            params![stream, number, of, partition_key, hash_key.map(|key| key.to_string()), template, salvage],
         );
         inserted.and_then(|_| self.measure()).map_err(|source| self.unwritable(source))?;
         let id = u32::try_from(self.connection.last_insert_rowid());
@@ -229,6 +253,9 @@ impl Store {
             tx.prepare_cached("DELETE FROM receipt WHERE id < ? AND source = ?")?.execute(params![keep_from, source])?;
             let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?, ?, ?)")?;
             insert.execute(params![row, source, fingerprints_to(fingerprints)])?;
+        }
+        if let Some(salvaged) = &transaction.salvaged {
+            salvaged.put(&tx)?;
         }
         tx.commit()
     }
@@ -367,16 +394,40 @@ impl Store {
     }
 
     fn unreadable(&self, source: rusqlite::Error) -> BufferError {
+        if let Some(damaged) = self.damaged(&source) {
+            return damaged;
+        }
         BufferError::Read { path: self.path.clone(), source: source.into() }
     }
 
     fn unwritable(&self, source: rusqlite::Error) -> BufferError {
         vfs::give_up(&self.connection);
+        if let Some(damaged) = self.damaged(&source) {
+            return damaged;
+        }
         // The same code stands for a full file system, where dropping what we have would not help.
         if source.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.pages_used >= self.page_budget - self.page_budget / 8 {
             return BufferError::Full { path: self.path.clone() };
         }
         BufferError::Write { path: self.path.clone(), source: source.into() }
+    }
+
+    /// Where SQLite finds the file damaged, it is left as it is from then on, so that what is on it can be salvaged.
+    fn damaged(&self, source: &rusqlite::Error) -> Option<BufferError> {
+        let corrupt = matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+        // A row that is not what it should be is damage too, which SQLite does not look for.
+        let misread = matches!(
+            source,
+            rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+        );
+        if !corrupt && !misread {
+            return None;
+        }
+        let kept = quarantine::keep_log(&self.connection, true);
+        debug_assert!(kept.is_ok(), "SQLite knows this setting");
+        Some(BufferError::Damaged { path: self.path.clone(), source: source.to_string().into() })
     }
 }
 
@@ -428,6 +479,16 @@ fn insert(tx: &rusqlite::Transaction, Insert { number, chunk, earlier }: &Insert
 
 const MAX_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
 
+/// The rows of a lane.
+pub(super) fn row_ids(lane: LaneId) -> RangeInclusive<i64> {
+    row_id(lane, 0)..=row_id(lane, MAX_NUMBER)
+}
+
+/// The lane of a row.
+pub(super) fn lane_of(id: i64) -> LaneId {
+    LaneId((id >> NUMBER_BITS).try_into().unwrap_or(u32::MAX))
+}
+
 fn row_id(lane: LaneId, number: u64) -> i64 {
     i64::from(lane.0) << NUMBER_BITS | (number & MAX_NUMBER).cast_signed()
 }
@@ -441,8 +502,13 @@ fn select_head(order: &str) -> String {
     )
 }
 
-fn checksum(keys: Option<&str>, data: &[u8]) -> u32 {
+pub(super) fn checksum(keys: Option<&str>, data: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(keys.unwrap_or_default().as_bytes()), data)
+}
+
+/// The keys of a row.
+pub(super) fn keys_from(keys: &str) -> impl Iterator<Item = String> {
+    keys.split(KEY_SEPARATOR).map(Into::into)
 }
 
 fn wal_frames(row: &Row) -> rusqlite::Result<u64> {
@@ -476,7 +542,7 @@ fn stored_from(lane: LaneId, row: &Row) -> rusqlite::Result<Stored> {
             first_seq: row.get(4)?,
             arrived: Timestamp(row.get(2)?),
             unsure: time::unsure_from(row.get(8)?, row.get(9)?),
-            keys: keys.map(|keys| keys.split(KEY_SEPARATOR).map(Into::into).collect()),
+            keys: keys.map(|keys| keys_from(&keys).collect()),
             data: Bytes::from(data),
         }),
     })
@@ -491,7 +557,7 @@ fn fingerprints_to(fingerprints: &[Fingerprint]) -> Vec<u8> {
     bytes
 }
 
-fn fingerprints_from(bytes: &[u8]) -> Vec<Fingerprint> {
+pub(super) fn fingerprints_from(bytes: &[u8]) -> Vec<Fingerprint> {
     let entry = |six: &[u8]| Fingerprint {
         packet: u16::from_be_bytes([six[0], six[1]]),
         hash: u32::from_be_bytes([six[2], six[3], six[4], six[5]]),

@@ -1,9 +1,12 @@
 //! The thread that owns the file: it waits, and does what the pool decides.
 
 mod aside;
+mod salvaged;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -16,12 +19,13 @@ use super::{
     AsideRequest, Buffer, BufferError, BufferSettings, Handle, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest,
     Shared, Taken,
     pool::{Right, Victim, Write},
-    store::{Insert, Receipt, SetAside, Store, Stored, StoredLane, Transaction},
+    salvage::{self, Job},
+    store::{IMPORTED, Insert, Receipt, SetAside, Store, Stored, StoredLane, Transaction, quarantine},
 };
 use crate::{
     clock,
     reading::{Fingerprint, SourceId},
-    status::{BEAT, Reason, Status, what_and_remedy},
+    status::{BEAT, Reason, Status, what_and_remedy, with_causes},
 };
 
 /// What is freed at least when something has to give way, so that a trickle into a full buffer does not pay for it each time.
@@ -33,19 +37,36 @@ const OVERFLOW: &str = "overflow";
 /// A buffer at its bound drops with every other chunk; it is one overflow until this long nothing had to go.
 const OVERFLOW_IS_OVER: Duration = Duration::from_mins(1);
 
+/// Opens the file, or makes it. One that is found damaged is set aside, and a new one is made.
 pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
+    match try_open(settings, layouts, status.clone()) {
+        Err(error @ BufferError::Damaged { .. }) => {
+            let aside = quarantine(&settings.path, clock::now())?;
+            warn!("{}; it is {}", with_causes(&error), aside.display());
+            try_open(settings, layouts, status)
+        }
+        opened => opened,
+    }
+}
+
+fn try_open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
     let mut store = Store::open(&settings.path, settings.max_size)?;
+    let (jobs, aside) = salvage::jobs(&settings.path, &mut store, layouts, &status)?;
+    let expected: BTreeSet<LaneId> = jobs.iter().flat_map(Job::targets).collect();
     let mut pool = Pool::new(settings.into());
     let mut found = store.lanes()?;
     let mut lanes = Vec::new();
     for layout in layouts {
         // The name of a lane is its stream and number, whatever its layout, so `prev` leads from the old one to the new one.
-        let named =
-            |stored: &&StoredLane| (&stored.lane.layout.stream, stored.lane.layout.number) == (&layout.stream, layout.number);
+        // What was imported may be another gateway's.
+        let named = |stored: &&StoredLane| {
+            (&stored.lane.layout.stream, stored.lane.layout.number) == (&layout.stream, layout.number)
+                && stored.salvage.as_deref() != Some(IMPORTED)
+        };
         let mut known: Vec<_> = found.iter().filter(named).map(|stored| (stored.named, stored.lane.id, stored.previous)).collect();
         known.sort_unstable_by_key(|(named, row, _)| std::cmp::Reverse((*named, *row)));
         let previous = known.iter().find_map(|(.., previous)| *previous);
-        let stored = match found.iter().position(|stored| stored.lane.layout == *layout) {
+        let stored = match found.iter().position(|stored| stored.salvage.is_none() && stored.lane.layout == *layout) {
             Some(place) => {
                 let stored = found.remove(place);
                 if known.first().is_some_and(|(_, last, _)| *last != stored.lane.id) {
@@ -55,17 +76,21 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
             }
             None => {
                 let lane = Lane { id: store.add_lane(layout)?, layout: layout.clone() };
-                StoredLane { lane, next: 0, previous: None, named: 0, ends: None }
+                StoredLane { lane, next: 0, previous: None, named: 0, salvage: None, ends: None }
             }
         };
         lanes.push((stored.lane.clone(), previous));
         pool.add_lane(stored);
     }
-    let older: Vec<Lane> = found.iter().filter(|stored| stored.ends.is_some()).map(|stored| stored.lane.clone()).collect();
-    found.into_iter().filter(|stored| stored.ends.is_some()).for_each(|stored| pool.add_lane(stored));
+    found.retain(|stored| stored.ends.is_some() || expected.contains(&stored.lane.id));
+    let older: Vec<Lane> = found.iter().map(|stored| stored.lane.clone()).collect();
+    found.into_iter().for_each(|stored| pool.add_lane(stored));
+    pool.expect(expected);
 
-    let (right, needed) = store.settings()?;
-    pool.add_settings(right, needed);
+    let (known, needed) = store.settings()?;
+    // What this file says of a boot is younger than what a damaged one does.
+    let right = jobs.iter().flat_map(Job::settings).chain(known).collect();
+    pool.add_settings(right, needed || !jobs.is_empty());
     let mut known: BTreeMap<String, Vec<Fingerprint>> = BTreeMap::new();
     let mut rows: BTreeMap<String, Vec<(u64, usize)>> = BTreeMap::new();
     for (row, source, fingerprints) in store.receipts()? {
@@ -84,7 +109,8 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         }
     }
 
-    let inner = Inner { pool, reads: VecDeque::new(), asides: VecDeque::new(), receipts: BTreeMap::new(), closing: false };
+    let inner =
+        Inner { pool, reads: VecDeque::new(), asides: VecDeque::new(), salvage: None, receipts: BTreeMap::new(), closing: false };
     let shared = Arc::new(Shared {
         inner: Mutex::new(inner),
         work: Condvar::new(),
@@ -100,18 +126,28 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
         full_at: None,
         failing: false,
         squeezed: false,
+        salvage_again: None,
+        aside,
+        looked: Instant::now(),
+        damaged: OnceCell::new(),
     };
     writer.report();
     writer.tell_of_set_aside();
     writer.shared.settle(writer.shared.lock(), &Vec::new());
     let (ended, closed) = oneshot::channel();
-    thread::Builder::new()
-        .name("buffer".into())
-        .spawn(move || {
-            let _ended: oneshot::Sender<()> = ended; // dropped with the thread, whatever ends it
-            writer.run();
-        })
-        .map_err(|source| BufferError::Open { path: settings.path.clone(), source: source.into() })?;
+    let path = settings.path.clone();
+    let spawned = thread::Builder::new().name("buffer".into()).spawn(move || {
+        // `ended` is dropped with the thread, whatever ends it.
+        if let Err(damaged) = writer.run(&path) {
+            let _nobody_asks: Result<(), BufferError> = ended.send(damaged);
+        }
+    });
+    let unopened = |source: std::io::Error| BufferError::Open { path: settings.path.clone(), source: source.into() };
+    spawned.map_err(unopened)?;
+    if !jobs.is_empty() {
+        let shared = shared.clone();
+        thread::Builder::new().name("salvage".into()).spawn(move || salvage::run(jobs, &shared)).map_err(unopened)?;
+    }
     Ok(Opened { buffer: Buffer(Arc::new(Handle(shared))), lanes, older, known, closed })
 }
 
@@ -126,13 +162,38 @@ struct Writer {
     failing: bool,
     /// SQLite found no room although we had counted on some.
     squeezed: bool,
+    /// What was salvaged could not be written, and is not tried again before this.
+    salvage_again: Option<Instant>,
+    /// Files that were set aside, of which the status speaks while they are there.
+    aside: Vec<PathBuf>,
+    /// When we last looked for them.
+    looked: Instant,
+    /// SQLite has found that the file is not as it was written.
+    damaged: OnceCell<String>,
 }
 
 impl Writer {
-    fn run(mut self) {
+    /// Works until the last handle is dropped. Errors: the file at `path` is damaged; then it is set aside, and the next start goes on.
+    fn run(mut self, path: &Path) -> Result<(), BufferError> {
+        self.work();
+        let Some(damaged) = self.damaged.take() else { return Ok(()) };
+        // Nobody waits for an answer that does not come.
+        {
+            let mut inner = self.shared.lock();
+            inner.closing = true;
+            inner.reads.clear();
+            inner.asides.clear();
+            inner.salvage = None;
+        }
+        drop(self.store);
+        quarantine(path, clock::now())?;
+        Err(BufferError::Damaged { path: path.into(), source: damaged.into() })
+    }
+
+    fn work(&mut self) {
         let shared = self.shared.clone();
         let mut inner = shared.lock();
-        loop {
+        while self.damaged.get().is_none() {
             if let Some(request) = inner.asides.pop_front() {
                 drop(inner);
                 self.set_aside(request);
@@ -148,9 +209,18 @@ impl Writer {
             let now = Instant::now();
             self.shared.status.beat("buffer", now);
             self.tell_of_overflow(now, false, false);
+            self.look_for_aside(now);
             let due = inner.pool.due();
             if due.is_none() && std::mem::take(&mut self.failing) && self.shared.status.solved(PART) {
                 info!("nothing is left to be written to the buffer");
+            }
+            if due.is_none_or(|due| due > now)
+                && !inner.closing
+                && let Some(batch) = self.take_salvaged(now, &mut inner)
+            {
+                self.salvage(inner, batch);
+                inner = shared.lock();
+                continue;
             }
             match due {
                 // What is still in memory when everyone has gone is written whenever it is due: there is no later.
@@ -166,6 +236,10 @@ impl Writer {
                 None => inner = wait(&shared.work, inner, BEAT),
             }
         }
+        if self.damaged.get().is_some() {
+            return;
+        }
+        inner.salvage = None;
         let (readings, names) = (inner.pool.unwritten_readings(), inner.pool.last_names());
         drop(inner);
         if readings > 0 {
@@ -236,6 +310,7 @@ impl Writer {
             inserts: inserts.collect(),
             receipts: receipts.collect(),
             right: write.right.map(|Right { boot, set, .. }| (boot, set)),
+            salvaged: None,
         };
         self.store.commit(&transaction)
     }
@@ -334,11 +409,13 @@ impl Writer {
             }
             (!pieces.is_empty()).then_some(Taken { lane, pieces })
         });
-        if let Err(error) = &answer {
+        if answer.is_err() {
             inner.pool.release(lane);
-            self.complain(error);
         }
         drop(inner);
+        if let Err(error) = &answer {
+            self.complain(error);
+        }
         if reply.send(answer).is_err() {
             // The drain was told to stop while it waited.
             self.shared.lock().pool.release(lane);
@@ -367,7 +444,13 @@ impl Writer {
         state.buffer.set_aside_bytes = bytes;
     }
 
+    /// Says what is wrong with the disk; a damaged file ends the work on it.
     fn complain(&self, error: &BufferError) {
+        if let BufferError::Damaged { source, .. } = error {
+            // What is found later is the same damage.
+            self.damaged.get_or_init(|| source.to_string());
+            return;
+        }
         let (what, remedy) = what_and_remedy(error);
         let remedy = format!("{remedy}; readings stay in memory and are written when that works again, meanwhile sources wait");
         if self.shared.status.problem(PART, clock::now(), what.clone(), &remedy) {

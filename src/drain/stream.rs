@@ -195,7 +195,8 @@ impl Stream {
         }
         let waiting: Vec<Waiting> = self.lanes.iter().map(|lane| waiting(&lane.lane)).collect();
         // Another layout sends its readings elsewhere; those of a younger one must not overtake them.
-        let older = self.lanes.iter().zip(&waiting).filter(|(lane, waiting)| lane.older && waiting.readings > 0);
+        let older =
+            self.lanes.iter().zip(&waiting).filter(|(lane, waiting)| lane.older && (waiting.readings > 0 || waiting.expected));
         let oldest = older.map(|(lane, _)| lane).min_by_key(|lane| lane.lane.id).map(LaneDrain::generation);
         let has_turn = |lane: &LaneDrain| oldest.is_none_or(|oldest| lane.older && lane.generation() == oldest);
         let linger = if hurry { Duration::ZERO } else { self.linger };

@@ -257,10 +257,7 @@ impl Gathering {
         let settings = &self.streams[index].settings;
         let lane = lane_of(topic, settings.lanes.len());
         let name = format!("{stream}/{lane}");
-        let key = settings.partition_key.as_ref().map(|template| {
-            let key = template.replace("{topic}", topic).replace("{source}", &source.name).replace("{device.id}", &self.device);
-            key.chars().take(MAX_PARTITION_KEY_CHARS).collect::<String>().into()
-        });
+        let key = settings.partition_key.as_ref().map(|template| partition_key(template, &self.device, &source.name, topic).into());
         let envelope = Envelope::new(settings.encoding, &self.device, self.run, &name, &source.name, topic);
         Some(Target { stream: index, lane, envelope, key })
     }
@@ -309,6 +306,12 @@ impl Gathering {
     pub(super) fn received(&self, index: usize) -> Ordinal {
         self.sources[index].received
     }
+}
+
+/// The partition key that `template` gives a reading.
+pub fn partition_key(template: &str, device: &str, source: &str, topic: &str) -> String {
+    let key = template.replace("{topic}", topic).replace("{source}", source).replace("{device.id}", device);
+    key.chars().take(MAX_PARTITION_KEY_CHARS).collect()
 }
 
 /// Takes a list, and leaves an empty one with as much room: the next is likely to be as long.

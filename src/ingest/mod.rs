@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use gather::{SourceSettings, StreamSettings};
+pub use gather::{SourceSettings, StreamSettings, partition_key};
 pub use intake::Intake;
 
 use self::{

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use headwater::{
-    buffer::{Buffer, BufferSettings, Chunk, Delivered, Group, Lane, Layout, Mark, Opened, Position},
+    buffer::{Buffer, BufferError, BufferSettings, Chunk, Delivered, Group, Lane, Layout, Mark, Opened, Position},
     config::WhenFull,
     reading::{Fingerprint, SourceId, Timestamp},
     record::{
@@ -37,7 +37,7 @@ pub struct Gate {
     pub lane: Lane,
     /// What it tells.
     pub status: Status,
-    closed: oneshot::Receiver<()>,
+    closed: oneshot::Receiver<BufferError>,
     safe: watch::Receiver<u64>,
     runtime: Runtime,
     readings: u64,
@@ -140,7 +140,7 @@ impl Gate {
     pub fn close(self) {
         drop(self.buffer);
         // Resolves when the thread has ended, which is what matters.
-        let _: Result<(), _> = self.runtime.block_on(self.closed);
+        let _: Result<BufferError, _> = self.runtime.block_on(self.closed);
     }
 }
 

@@ -18,7 +18,7 @@ fn pool() -> Pool {
     let mut pool = Pool::new(Policy { hold: HOLD, memory: 10_000, streams });
     for id in [LANE, OTHER] {
         let layout = Layout { stream: "s".into(), number: 0, of: 1, partition_key: "k".into(), hash_key: None, template: None };
-        pool.add_lane(StoredLane { lane: Lane { id, layout }, next: 0, previous: None, named: 0, ends: None });
+        pool.add_lane(StoredLane { lane: Lane { id, layout }, next: 0, previous: None, named: 0, salvage: None, ends: None });
     }
     pool.add_source(SOURCE, 3, Vec::new());
     pool

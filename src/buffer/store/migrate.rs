@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// "HWBF": a file of ours, whatever its name.
-pub(super) const APPLICATION_ID: i64 = 0x4857_4246;
+pub(in crate::buffer) const APPLICATION_ID: i64 = 0x4857_4246;
 
 /// What leads from each version of the file to the next, from an empty file on; append, and change nothing that stands here.
 const MIGRATIONS: &[&str] = &[
@@ -82,7 +82,7 @@ const MIGRATIONS: &[&str] = &[
 
 /// The version that this program writes.
 #[expect(clippy::cast_possible_wrap, reason = "there are a few steps")]
-pub(super) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+pub(in crate::buffer) const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Brings a file of `version`, 0 for an empty one, up to [`SCHEMA_VERSION`]; all of it or nothing.
 pub(super) fn migrate(connection: &mut Connection, version: i64) -> rusqlite::Result<()> {

@@ -1,48 +1,74 @@
 //! The file as it is made and opened: its identity, its settings, and how its bound is shared out.
 
-use std::{fs, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use rusqlite::ErrorCode;
+use tracing::warn;
 
 use super::{
     PAGE_BYTES, Store, WAL_FRAME_BYTES,
     aside::{COUNT, count_from},
-    migrate::{APPLICATION_ID, SCHEMA_VERSION, migrate},
-    vfs,
+    lock::{self, Lock, owner_of},
+    migrate::migrate,
+    quarantine, vfs,
 };
-use crate::buffer::BufferError;
+use crate::{
+    buffer::{
+        BufferError,
+        cold::{ColdFile, Found},
+    },
+    clock,
+};
 
 impl Store {
-    /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together.
+    /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together. What is damaged is set aside first, as far as
+    /// its header and its log tell.
     pub(in crate::buffer) fn open(path: &Path, max_size: u64) -> Result<Self, BufferError> {
-        let fresh = !path.exists();
-        if fresh {
-            // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
-            fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .map_err(|source| BufferError::Open { path: path.into(), source: source.into() })?;
+        let unopened = |source: io::Error| BufferError::Open { path: path.into(), source: source.into() };
+        let in_use = |by| BufferError::InUse { path: path.into(), by };
+        let Some(lock) = lock::take(path).map_err(unopened)? else { return Err(in_use(owner_of(path))) };
+        // Whoever looks at it with another program has SQLite's lock alone.
+        if let Some(owner) = owner_of(path) {
+            return Err(in_use(Some(owner)));
         }
+        quarantine::finish(path).map_err(unopened)?;
+        match ColdFile::look_at(path)? {
+            Found::Damaged(what) => {
+                let aside = quarantine::rename(path, clock::now())?;
+                warn!(file = %path.display(), "the buffer is damaged: {what}; it is set aside as {}", aside.display());
+            }
+            Found::Newer(version) => {
+                return Err(BufferError::Foreign { path: path.into(), what: format!("schema version {version}") });
+            }
+            Found::Foreign => return Err(BufferError::Foreign { path: path.into(), what: "another program's database".into() }),
+            Found::Nothing | Found::Buffer => {}
+        }
+        if !path.exists() {
+            // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unopened)?;
+        }
+        Self::open_file(path, max_size, Some(lock))
+    }
+
+    fn open_file(path: &Path, max_size: u64, lock: Option<Lock>) -> Result<Self, BufferError> {
         let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => BufferError::InUse { path: path.into() },
-            Some(ErrorCode::NotADatabase) => BufferError::Foreign { path: path.into(), what: "not an SQLite database".into() },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                BufferError::InUse { path: path.into(), by: owner_of(path) }
+            }
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                BufferError::Damaged { path: path.into(), source: source.into() }
+            }
             _ => BufferError::Open { path: path.into(), source: source.into() },
         };
         let mut connection = vfs::open(path).map_err(failed)?;
+        // Until all is well, what a close would do to a damaged file is worse than a log that stays.
+        quarantine::keep_log(&connection, true).map_err(failed)?;
         // Whoever has it open keeps it for years.
         connection.busy_timeout(Duration::ZERO).map_err(failed)?;
         // Exclusive, and before the WAL: no shared memory file, and no foreign reader that holds a snapshot and lets the WAL grow.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        let owner: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
-        if tables > 0 && (owner != APPLICATION_ID || !(1..=SCHEMA_VERSION).contains(&version)) {
-            let what =
-                if owner == APPLICATION_ID { format!("schema version {version}") } else { "another program's database".into() };
-            return Err(BufferError::Foreign { path: path.into(), what });
-        }
 
         let limits = Limits::within(max_size);
         let settings = [
@@ -75,8 +101,11 @@ impl Store {
             pages_used: 0,
             set_aside,
             most_set_aside: limits.set_aside,
+            _lock: lock,
         };
         store.measure().map_err(failed)?;
+        store.begin_session().map_err(failed)?;
+        quarantine::keep_log(&store.connection, false).map_err(failed)?;
         Ok(store)
     }
 }

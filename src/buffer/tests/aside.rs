@@ -69,7 +69,7 @@ impl Bench {
     }
 
     /// Waits until everything that was appended is on the disk.
-    async fn is_written(&self) {
+    pub(super) async fn is_written(&self) {
         let (publish, mut safe) = watch::channel(0);
         self.buffer().publish_receipts(SOURCE, publish);
         // The watermark rises with the next commit only, which may have been before we asked.
@@ -136,9 +136,10 @@ async fn chunks_that_were_delivered_before_a_reading_that_is_set_aside_go_with_i
     bench.confirms(1).await;
 
     bench.sets_the_head_aside().await;
-    let copy = bench.dir.path().join("copy.db");
+    let card = TempDir::new().unwrap();
+    let copy = card.path().join("buffer.db");
     fs::copy(&bench.settings.path, &copy).unwrap();
-    fs::copy(bench.dir.path().join("buffer.db-wal"), bench.dir.path().join("copy.db-wal")).unwrap();
+    fs::copy(bench.dir.path().join("buffer.db-wal"), card.path().join("buffer.db-wal")).unwrap();
 
     // As a power cut would leave it.
     let mut cut = Bench { settings: BufferSettings { path: copy, ..bench.settings.clone() }, opened: None, ..Bench::new() };

@@ -1,8 +1,8 @@
 use super::*;
 use crate::buffer::{LaneId, Layout};
 
-const A_LOT: Waiting = Waiting { readings: 100_000, bytes: 10 << 20, since: None };
-const NOTHING: Waiting = Waiting { readings: 0, bytes: 0, since: None };
+const A_LOT: Waiting = Waiting { readings: 100_000, bytes: 10 << 20, since: None, expected: false };
+const NOTHING: Waiting = Waiting { readings: 0, bytes: 0, since: None, expected: false };
 const LINGER: Duration = Duration::from_millis(250);
 
 fn stream(lanes: u16) -> Stream {
@@ -30,7 +30,7 @@ fn lanes_of(next: Next) -> Vec<usize> {
 #[test]
 fn a_trickle_waits_for_company_and_no_longer_than_its_linger() {
     let (mut stream, now) = (stream(1), Instant::now());
-    let a_little = |_: &Lane| Waiting { readings: 1, bytes: 100, since: Some(now) };
+    let a_little = |_: &Lane| Waiting { readings: 1, bytes: 100, since: Some(now), expected: false };
     assert_eq!(stream.next(now, |_| NOTHING, 1 << 20, false), Next::Idle);
     assert_eq!(stream.next(now, a_little, 1 << 20, false), Next::Wait(now + LINGER));
     assert_eq!(lanes_of(stream.next(now + LINGER, a_little, 1 << 20, false)), [0]);
@@ -70,6 +70,14 @@ fn an_older_layout_drains_before_todays() {
     assert_eq!(lanes_of(stream.next(now, |_| A_LOT, 1 << 20, false)), [1]);
     let drained = |lane: &Lane| if lane.id.0 == 1 { NOTHING } else { A_LOT };
     assert_eq!(lanes_of(stream.next(now, drained, 1 << 20, false)), [0]);
+}
+
+#[test]
+fn todays_lanes_wait_for_what_is_still_to_come_from_a_damaged_file() {
+    let (mut stream, now) = (stream(2), Instant::now());
+    stream.lanes[1].older = true;
+    let to_come = |lane: &Lane| if lane.id.0 == 1 { Waiting { expected: true, ..NOTHING } } else { A_LOT };
+    assert!(matches!(stream.next(now, to_come, 1 << 20, false), Next::Idle));
 }
 
 /// A service that calls every record of lane `bad` invalid, and with it the whole request.

@@ -1,0 +1,317 @@
+//! The chunks of a file: found through the table's tree, and, where a page of that is damaged, on every page that is left.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    pages::{Header, PAGE_LEN, Page, Pages},
+    row::{self, Cell, Node, Value},
+};
+use crate::{
+    buffer::{
+        Chunk, LaneId,
+        store::{Earlier, checksum, keys_from, lane_of, row_ids},
+    },
+    clock::{Boot, Setting, Unsure},
+    reading::Timestamp,
+    record::RunId,
+};
+
+/// A tree of ours has fewer levels; one with more is a circle.
+const DEEPEST: usize = 20;
+
+/// Rows of a small table, with their ids. None where any page of it can't be read.
+pub(super) fn rows(pages: &Pages, root: u32) -> Option<Vec<(i64, Vec<Value>)>> {
+    let mut rows = Vec::new();
+    let mut seen = Seen::new(pages);
+    let damaged = walk(pages, root, &mut seen, |_, page, cells| {
+        rows.extend(cells.into_iter().map(|(id, cell)| Some((id, row::columns(pages, page, cell)?))));
+    });
+    (damaged == 0).then(|| rows.into_iter().collect()).flatten()
+}
+
+/// The row `id` of a table. None where it is not there, or can't be read.
+fn find(pages: &Pages, root: u32, id: i64) -> Option<Vec<Value>> {
+    let mut number = root;
+    for _ in 0..DEEPEST {
+        let page = pages.page(number)?.ok()?;
+        match row::node(number, &page)? {
+            Node::Inner(children) => number = children.iter().find(|(highest, _)| *highest >= id)?.1,
+            Node::Leaf(cells) => {
+                let (_, cell) = cells.into_iter().find(|(found, _)| *found == id)?;
+                return row::columns(pages, &page, cell);
+            }
+        }
+    }
+    None
+}
+
+/// Where chunks lie.
+pub(super) struct Survey {
+    /// First id on a page, and the page.
+    leaves: Vec<(i64, u32)>,
+    /// Pages of the table that can't be read, or that are not what they should be.
+    damaged: u64,
+}
+
+impl Survey {
+    pub(super) fn of(pages: &Pages, header: Option<Header>, root: Option<u32>) -> Self {
+        let mut seen = Seen::new(pages);
+        let mut leaves = Vec::new();
+        let mut damaged = match root {
+            Some(root) => {
+                walk(pages, root, &mut seen, |number, _, cells| leaves.extend(cells.first().map(|(id, _)| (*id, number))))
+            }
+            None => 1,
+        };
+        damaged += u64::from(!leaves.is_sorted());
+        if damaged > 0 {
+            mark_free(pages, header, &mut seen);
+            for number in (1..=pages.count()).filter(|number| !seen.contains(*number)) {
+                let Some(Ok(page)) = pages.page(number) else { continue };
+                if let Some(Node::Leaf(cells)) = row::node(number, &page)
+                    && let Some((id, cell)) = cells.first()
+                    && Row::read(&page, *id, *cell).is_some()
+                {
+                    leaves.push((*id, number));
+                }
+            }
+            leaves.sort_unstable();
+        }
+        Self { leaves, damaged }
+    }
+}
+
+/// Shows `leaf` each page with rows of a tree, in order; returns how many pages of it could not be read.
+fn walk(pages: &Pages, root: u32, seen: &mut Seen, mut leaf: impl FnMut(u32, &Page, Vec<(i64, Cell)>)) -> u64 {
+    let mut damaged = 0;
+    let mut stack = vec![(root, 0)];
+    while let Some((number, depth)) = stack.pop() {
+        let page = pages.page(number).and_then(Result::ok).filter(|_| depth < DEEPEST && seen.insert(number));
+        match page.as_ref().and_then(|page| row::node(number, page)) {
+            Some(Node::Inner(children)) => stack.extend(children.into_iter().rev().map(|(_, child)| (child, depth + 1))),
+            Some(Node::Leaf(cells)) => leaf(number, page.as_ref().unwrap_or(&[0; PAGE_LEN]), cells),
+            None => {
+                seen.remove(number); // so that what is on it after all is found
+                damaged += 1;
+            }
+        }
+    }
+    damaged
+}
+
+/// Marks the pages that are not in use: what is on them was deleted. Source: sqlite.org/fileformat2.html, section 1.5.
+fn mark_free(pages: &Pages, header: Option<Header>, seen: &mut Seen) {
+    let mut trunk = header.map_or(0, |header| header.first_free);
+    while let Some(Ok(page)) = pages.page(trunk)
+        && seen.insert(trunk)
+    {
+        let word =
+            |index: usize| u32::from_be_bytes([page[4 * index], page[4 * index + 1], page[4 * index + 2], page[4 * index + 3]]);
+        let count = usize::try_from(word(1)).unwrap_or(usize::MAX).min(PAGE_LEN / 4 - 2);
+        for index in 0..count {
+            seen.insert(word(2 + index));
+        }
+        trunk = word(0);
+    }
+}
+
+/// One bit a page.
+struct Seen(Vec<u64>);
+
+impl Seen {
+    fn new(pages: &Pages) -> Self {
+        Self(vec![0; pages.count() as usize / 64 + 1])
+    }
+
+    fn contains(&self, number: u32) -> bool {
+        self.0.get(number as usize / 64).is_some_and(|bits| bits >> (number % 64) & 1 == 1)
+    }
+
+    /// Whether it was not there, and could be there.
+    fn insert(&mut self, number: u32) -> bool {
+        let Some(bits) = self.0.get_mut(number as usize / 64) else { return false };
+        let bit = 1 << (number % 64);
+        let new = *bits & bit == 0;
+        *bits |= bit;
+        new
+    }
+
+    fn remove(&mut self, number: u32) {
+        if let Some(bits) = self.0.get_mut(number as usize / 64) {
+            *bits &= !(1 << (number % 64));
+        }
+    }
+}
+
+/// One chunk of the file.
+#[derive(Debug)]
+pub struct Item {
+    /// Its row.
+    pub(in crate::buffer) id: i64,
+    /// The lane of the file that it belongs to.
+    pub lane: LaneId,
+    /// Its readings.
+    pub readings: u64,
+    /// What the lane had before it, so that two that follow each other tell what is missing between them.
+    pub(in crate::buffer) earlier: Earlier,
+    /// None where the bytes are not those that were written.
+    pub chunk: Option<Chunk>,
+}
+
+/// Rows of a page that are still to be looked at.
+type Cells = std::vec::IntoIter<(i64, Cell)>;
+
+/// The chunks of a file, in order.
+pub struct Chunks<'a> {
+    pages: &'a Pages,
+    survey: Survey,
+    /// Where the table begins that says how the clock was set.
+    unsure: Option<u32>,
+    /// What is still to be read: of each lane the ids, and then everything whose lane nobody knows.
+    ranges: std::vec::IntoIter<RangeInclusive<i64>>,
+    known: Vec<LaneId>,
+    range: Option<RangeInclusive<i64>>,
+    leaf: usize,
+    page: Option<(Box<Page>, Cells)>,
+    last: Option<i64>,
+}
+
+impl<'a> Chunks<'a> {
+    pub(super) fn new(pages: &'a Pages, survey: Survey, unsure: Option<u32>, lanes: impl Iterator<Item = LaneId>) -> Self {
+        let known: Vec<LaneId> = lanes.collect();
+        let mut ranges: Vec<_> = known.iter().map(|lane| row_ids(*lane)).collect();
+        ranges.push(0..=i64::MAX);
+        Self { pages, survey, unsure, ranges: ranges.into_iter(), known, range: None, leaf: 0, page: None, last: None }
+    }
+
+    /// Pages of the table that can't be read, or are not what they should be.
+    pub fn damaged_pages(&self) -> u64 {
+        self.survey.damaged
+    }
+
+    /// Goes on behind the row `id`, where an earlier look has ended.
+    pub(in crate::buffer) fn skip_to(&mut self, id: i64) {
+        let lane = lane_of(id);
+        let of_its_lane = if self.known.contains(&lane) { row_ids(lane) } else { 0..=i64::MAX };
+        if let Some(range) = self.ranges.find(|range| *range == of_its_lane) {
+            self.begin(id + 1..=*range.end());
+        }
+    }
+
+    fn begin(&mut self, range: RangeInclusive<i64>) {
+        // The last leaf that begins at or before the range may reach into it, and with damage so may some before that.
+        let first = self.survey.leaves.partition_point(|(id, _)| id <= range.start());
+        self.leaf = if self.survey.damaged > 0 { 0 } else { first.saturating_sub(1) };
+        self.range = Some(range);
+        self.page = None;
+        self.last = None;
+    }
+
+    /// How the clock was set when the readings of a chunk arrived, if nobody knew it to be right.
+    fn unsure(&self, id: i64) -> Option<Unsure> {
+        let columns = find(self.pages, self.unsure?, id)?;
+        let (boot, set) = (columns.get(1)?.integer()?, columns.get(2)?.integer()?);
+        Some(Unsure { boot: Boot(boot.cast_unsigned()), set: Setting(set) })
+    }
+
+    fn next_cell(&mut self) -> Option<(i64, Cell)> {
+        loop {
+            let Some(range) = self.range.clone() else {
+                let next = self.ranges.next()?;
+                self.begin(next);
+                continue;
+            };
+            if let Some((_, cells)) = &mut self.page {
+                for (id, cell) in cells {
+                    let unknown = self.ranges.len() == 0;
+                    if range.contains(&id)
+                        && self.last.is_none_or(|last| last < id)
+                        && !(unknown && self.known.contains(&lane_of(id)))
+                    {
+                        self.last = Some(id);
+                        return Some((id, cell));
+                    }
+                }
+                self.page = None;
+            }
+            match self.survey.leaves.get(self.leaf) {
+                Some((first, number)) if first <= range.end() => {
+                    self.leaf += 1;
+                    if let Some(Ok(page)) = self.pages.page(*number)
+                        && let Some(Node::Leaf(cells)) = row::node(*number, &page)
+                    {
+                        self.page = Some((Box::new(page), cells.into_iter()));
+                    }
+                }
+                _ => self.range = None,
+            }
+        }
+    }
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = Item;
+
+    fn next(&mut self) -> Option<Item> {
+        loop {
+            let (id, cell) = self.next_cell()?;
+            let (page, _) = self.page.as_ref()?;
+            if let Some(row) = Row::read(page, id, cell) {
+                let chunk = row.chunk(self.pages, page, cell).map(|chunk| Chunk { unsure: self.unsure(id), ..chunk });
+                return Some(Item { id, lane: row.lane, readings: row.readings, earlier: row.earlier, chunk });
+            }
+        }
+    }
+}
+
+/// A row of the table of chunks, without its data.
+struct Row {
+    lane: LaneId,
+    readings: u64,
+    earlier: Earlier,
+    arrived: Timestamp,
+    run: RunId,
+    first_seq: u64,
+    crc: u32,
+}
+
+impl Row {
+    /// None where the row is not a chunk's.
+    fn read(page: &Page, id: i64, cell: Cell) -> Option<Self> {
+        /// Readings of a chunk: each takes some bytes.
+        const MOST: u64 = 1 << 22;
+        let columns = row::first_columns(page, cell)?;
+        let [Value::Null, readings, earlier, earlier_bytes, arrived, run, seq, crc, ..] = columns.as_slice() else { return None };
+        Some(Self {
+            lane: lane_of(id),
+            readings: readings.unsigned().filter(|readings| (1..=MOST).contains(readings))?,
+            earlier: Earlier { readings: earlier.unsigned()?, bytes: earlier_bytes.unsigned()? },
+            arrived: Timestamp(arrived.integer()?),
+            run: RunId(run.integer()?.cast_unsigned()),
+            first_seq: seq.integer()?.cast_unsigned(),
+            crc: crc.unsigned()?.try_into().ok()?,
+        })
+        .filter(|_| id >= 0)
+    }
+
+    fn chunk(&self, pages: &Pages, page: &Page, cell: Cell) -> Option<Chunk> {
+        let columns = row::columns(pages, page, cell)?;
+        let keys = match columns.get(8)? {
+            Value::Null => None,
+            keys => Some(keys.text()?),
+        };
+        let Value::Blob(data) = columns.get(9)? else { return None };
+        (checksum(keys, data) == self.crc).then(|| Chunk {
+            lane: self.lane,
+            readings: self.readings,
+            run: self.run,
+            first_seq: self.first_seq,
+            arrived: self.arrived,
+            unsure: None,
+            keys: keys.map(|keys| keys_from(keys).collect::<Arc<[String]>>()),
+            data: Bytes::from(data.clone()),
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! Brings what can be read of damaged files into the new one, behind the running agent.
+//!
+//! A thread reads, because a failing disk may take seconds over a page; the writer's thread writes, a batch at a time, each in one
+//! transaction with how far that has come. So a restart goes on where the last one ended, and a reading is brought in once.
+//!
+//! Invariant: one batch is in memory; at most half of the buffer is filled with it, so today's readings have room.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::{
+    BufferError, Chunk, Lane, LaneId, Layout, Shared,
+    cold::{ColdFile, ColdLane, Found, Item, beside},
+    store::{Earlier, Progress, Store, StoredLane, quarantined},
+};
+use crate::{
+    clock::{self, Boot, Setting},
+    record::kpl::{HashKeyUse, first_record},
+    status::{Reason, Status},
+};
+
+/// Bytes in a batch.
+const BATCH_BYTES: u64 = 256 << 10;
+/// Chunks in a batch.
+const BATCH_CHUNKS: usize = 1024;
+
+/// A file that is to be salvaged, or goes on to be.
+pub(super) struct Job {
+    path: PathBuf,
+    cold: ColdFile,
+    progress: Progress,
+    /// Lanes of the file, and where their readings go.
+    lanes: Vec<(LaneId, LaneId)>,
+    /// The lanes that were made for it.
+    targets: Vec<Lane>,
+    /// How the clock was set in earlier boots when it was right.
+    right: Vec<(Boot, Setting)>,
+    /// Why it was set aside, as far as its first pages tell.
+    what: String,
+    /// Readings in it that their destination had refused.
+    refused: usize,
+}
+
+/// A part of a file on its way to the writer.
+pub(super) struct Batch {
+    pub(super) chunks: Vec<Chunk>,
+    /// By stream, readings that are known to have been there.
+    pub(super) lost: BTreeMap<String, u64>,
+    pub(super) progress: Progress,
+    /// As in [`Salvaged`].
+    pub(super) right: Vec<(Boot, Setting)>,
+    /// Why the file was set aside.
+    pub(super) what: String,
+    /// Readings in it that their destination had refused.
+    pub(super) refused: usize,
+    /// Lanes that more is to come for.
+    pub(super) coming: BTreeSet<LaneId>,
+    /// Answered when it is on the disk; dropped when the buffer closes.
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// Finds what was set aside of the file at `path`; makes lanes for what is not salvaged yet. Says so in the status. Returns what is to
+/// be done, and all files that were set aside.
+pub(super) fn jobs(
+    path: &Path,
+    store: &mut Store,
+    layouts: &[Layout],
+    status: &Status,
+) -> Result<(Vec<Job>, Vec<PathBuf>), BufferError> {
+    let failed = |source: std::io::Error| BufferError::Open { path: path.into(), source: source.into() };
+    let mut jobs = Vec::new();
+    let files = quarantined(path).map_err(failed)?;
+    for file in files.clone() {
+        let Some(name) = file.file_name().and_then(|name| name.to_str()).map(ToOwned::to_owned) else { continue };
+        let begun = store.salvage(&name)?;
+        let cold = match ColdFile::open(&file) {
+            Ok(cold) => cold,
+            Err(error) => {
+                warn!(file = name, "a file that was set aside can't be read; it is tried again at the next start: {error}");
+                continue;
+            }
+        };
+        // They stay where they are, for whoever looks into why they were refused.
+        let refused = cold.rejected().len();
+        if let Some(progress) = begun.as_ref().filter(|progress| progress.done) {
+            tell(status, progress, "", refused);
+            continue;
+        }
+        let what = match cold.found() {
+            Found::Damaged(what) => what,
+            _ => "a part of it can't be read".to_owned(),
+        };
+        let lanes = cold.lanes().unwrap_or_default();
+        let progress = match begun {
+            Some(progress) => progress,
+            None => {
+                // Where nobody knows what its lanes were, its readings tell which of today's they would belong to.
+                let guess = |layout: &Layout| ColdLane::guessed(layout.clone());
+                let made = if lanes.is_empty() { layouts.iter().map(guess).collect() } else { lanes.clone() };
+                store.begin_salvage(&name, &made, &cold.receipts())?
+            }
+        };
+        tell(status, &progress, &what, refused);
+        let right = cold.settings();
+        jobs.push(Job { path: file, cold, right, progress, lanes: Vec::new(), targets: Vec::new(), what, refused });
+        let job = jobs.last_mut().expect("it was pushed just now");
+        let stored = store.lanes()?;
+        let ours = stored.iter().filter(|stored: &&StoredLane| stored.salvage.as_deref() == Some(&job.progress.file));
+        job.targets = ours.map(|stored| stored.lane.clone()).collect();
+        job.lanes = lanes.iter().filter_map(|cold| Some((cold.lane.id, lane_with(&job.targets, &cold.lane.layout)?))).collect();
+    }
+    Ok((jobs, files))
+}
+
+impl Job {
+    /// How the clock was set in earlier boots when it was right.
+    pub(super) fn settings(&self) -> impl Iterator<Item = (Boot, Setting)> {
+        self.right.iter().copied()
+    }
+
+    /// The lanes that its readings go to.
+    pub(super) fn targets(&self) -> impl Iterator<Item = LaneId> {
+        self.targets.iter().map(|lane| lane.id)
+    }
+}
+
+/// Salvages one file after the other; returns when all is done, or the buffer closes.
+pub(super) fn run(jobs: Vec<Job>, shared: &Arc<Shared>) {
+    let mut later: BTreeSet<LaneId> = jobs.iter().flat_map(Job::targets).collect();
+    for job in jobs {
+        job.targets().for_each(|lane| {
+            later.remove(&lane);
+        });
+        if !salvage(job, &later, shared) {
+            return;
+        }
+    }
+}
+
+fn salvage(job: Job, later: &BTreeSet<LaneId>, shared: &Arc<Shared>) -> bool {
+    let Job { path, cold, mut progress, lanes, targets, right, what, refused } = job;
+    let mut chunks = cold.chunks();
+    if progress.up_to >= 0 {
+        chunks.skip_to(progress.up_to);
+    }
+    let mut seen: BTreeMap<LaneId, Earlier> = BTreeMap::new();
+    loop {
+        let (mut batch, mut bytes, mut lost) = (Vec::new(), 0, BTreeMap::<String, u64>::new());
+        let mut current = None;
+        while bytes < BATCH_BYTES && batch.len() < BATCH_CHUNKS {
+            let Some(item) = chunks.next() else {
+                progress.done = true;
+                break;
+            };
+            progress.up_to = item.id;
+            let target = match lanes.iter().find(|(cold, _)| *cold == item.lane) {
+                Some((_, target)) => targets.iter().find(|lane| lane.id == *target),
+                None => {
+                    let layouts = || targets.iter().map(|lane| &lane.layout);
+                    let guessed = item.chunk.as_ref().and_then(|chunk| guess(layouts(), chunk));
+                    guessed.and_then(|layout| targets.iter().find(|lane| lane.layout == *layout))
+                }
+            };
+            current = target.map(|lane| lane.id).or(current);
+            let missing =
+                missing_before(&mut seen, &item) + if item.chunk.is_none() || target.is_none() { item.readings } else { 0 };
+            if missing > 0 {
+                let stream = target.map_or("", |lane| &lane.layout.stream);
+                *lost.entry(stream.to_owned()).or_default() += missing;
+                progress.lost += missing;
+            }
+            if let (Some(chunk), Some(lane)) = (item.chunk, target) {
+                bytes += chunk.bytes();
+                progress.readings += chunk.readings;
+                batch.push(Chunk { lane: lane.id, ..chunk });
+            }
+        }
+        let behind = |lane: &LaneId| current.is_none_or(|current| *lane >= current) && !progress.done;
+        let coming = targets.iter().map(|lane| lane.id).filter(behind).chain(later.iter().copied()).collect();
+        let (done, written) = oneshot::channel();
+        {
+            let mut inner = shared.lock();
+            if inner.closing {
+                return false;
+            }
+            inner.salvage = Some(Batch {
+                chunks: batch,
+                lost,
+                progress: progress.clone(),
+                right: right.clone(),
+                what: what.clone(),
+                refused,
+                coming,
+                done,
+            });
+        }
+        shared.work.notify_one();
+        if written.blocking_recv().is_err() {
+            return false;
+        }
+        if progress.done {
+            break;
+        }
+    }
+    let Progress { file, readings, lost, .. } = &progress;
+    if *lost > 0 || chunks.damaged_pages() > 0 {
+        error!(file, readings, lost, damaged_pages = chunks.damaged_pages(), "salvaged what can be read; the rest is lost");
+    } else {
+        info!(file, readings, "salvaged everything that a damaged buffer held");
+    }
+    debug_assert!(path.ends_with(file));
+    true
+}
+
+/// Readings that were between this chunk and the last one of its lane.
+fn missing_before(seen: &mut BTreeMap<LaneId, Earlier>, item: &Item) -> u64 {
+    let after = Earlier { readings: item.earlier.readings.saturating_add(item.readings), bytes: 0 };
+    match seen.insert(item.lane, after) {
+        // A count that began anew is smaller.
+        Some(before) => item.earlier.readings.saturating_sub(before.readings),
+        None => 0,
+    }
+}
+
+/// The layout that a chunk belongs to by what its first reading says, where the list of lanes is gone.
+pub fn guess<'a>(layouts: impl IntoIterator<Item = &'a Layout>, chunk: &Chunk) -> Option<&'a Layout> {
+    let first = first_record(&chunk.data).ok()?;
+    let fits = |layout: &&Layout| layout.hash_key.is_some() == (first.hash_key == HashKeyUse::First);
+    let fitting: Vec<&Layout> = layouts.into_iter().filter(fits).collect();
+    match (lane_name(first.data), fitting.as_slice()) {
+        (Some(name), fitting) => {
+            fitting.iter().find(|layout| format!("{}/{}", layout.stream, layout.number).as_bytes() == name).copied()
+        }
+        // Readings without names belong to the only lane that there is.
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    }
+}
+
+/// What stands behind `lane` in an envelope, CBOR or JSON.
+fn lane_name(reading: &[u8]) -> Option<&[u8]> {
+    let after = |mark: &[u8]| {
+        let at = reading.windows(mark.len()).position(|bytes| bytes == mark)?;
+        reading.get(at + mark.len()..)
+    };
+    if reading.first() == Some(&b'{') {
+        return after(b"\"lane\":\"")?.split(|byte| *byte == b'"').next();
+    }
+    // A text of up to 23 bytes has its length in its first byte, of up to 255 in its second. Source: RFC 8949, section 3.
+    match after(b"\x64lane")? {
+        [head @ 0x60..=0x77, rest @ ..] => rest.get(..usize::from(head - 0x60)),
+        [0x78, len, rest @ ..] => rest.get(..usize::from(*len)),
+        _ => None,
+    }
+}
+
+fn lane_with(lanes: &[Lane], layout: &Layout) -> Option<LaneId> {
+    lanes.iter().find(|lane| lane.layout == *layout).map(|lane| lane.id)
+}
+
+/// The part of the status that speaks for a file.
+pub(super) fn part_of(file: &Path) -> String {
+    format!("damaged {}", file.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Whether the file, or its log, is still there.
+pub(super) fn is_there(file: &Path) -> bool {
+    file.exists() || beside(file, "-wal").exists()
+}
+
+/// Puts into the status how far a file is salvaged.
+pub(super) fn tell(status: &Status, Progress { file, readings, lost, done, .. }: &Progress, what: &str, refused: usize) {
+    let why = if what.is_empty() { String::new() } else { format!(" ({what})") };
+    let found = format!("the buffer was damaged{why} and set aside as {file}");
+    let counts = format!("{readings} readings salvaged, {lost} known to be lost");
+    let (what, remedy) = match (done, refused) {
+        (true, 0) => (format!("{found}: {counts}"), format!("check the disk; {file} may be deleted, no reading is left in it")),
+        (true, _) => {
+            let export = format!("headwater buffer export --rejected {file}");
+            (
+                format!("{found}: {counts}"),
+                format!("check the disk; {file} may be deleted after `{export}`, for {refused} refused readings"),
+            )
+        }
+        (false, _) => (
+            format!("{found}: {counts} so far"),
+            format!("leave {file} where it is until everything is salvaged, and check the disk"),
+        ),
+    };
+    status.problem(&part_of(Path::new(file)), clock::now(), what, &remedy);
+}
+
+/// Puts what a batch brought into the ledger, before the pool has it.
+pub(super) fn account(status: &Status, batch: &Batch, stream_of: impl Fn(LaneId) -> Option<String>) {
+    for chunk in &batch.chunks {
+        if let Some(stream) = stream_of(chunk.lane) {
+            status.received(&stream, chunk.readings);
+        }
+    }
+    batch.lost.iter().for_each(|(stream, readings)| status.dropped_at_the_door(stream, Reason::Corrupt, *readings));
+}

@@ -1,0 +1,96 @@
+//! A damaged file is set aside: renamed with its log, never changed and never deleted.
+//!
+//! The database is renamed first. Where the power goes between that and its log, the log is found alone at the next start, and follows.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, config::DbConfig};
+
+use super::lock;
+use crate::{
+    buffer::{BufferError, cold::beside},
+    reading::Timestamp,
+    units::format_utc,
+};
+
+/// What stands between a file's name and the time at which it was set aside.
+const MARK: &str = ".corrupt-";
+/// What SQLite keeps beside a database.
+const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+
+/// Sets the file at `path` aside, which nobody has open; returns where it is now.
+pub(in crate::buffer) fn quarantine(path: &Path, now: Timestamp) -> Result<PathBuf, BufferError> {
+    let failed = |source: io::Error| BufferError::SetAside { path: path.into(), source: source.into() };
+    let Some(_lock) = lock::take(path).map_err(failed)? else {
+        return Err(BufferError::InUse { path: path.into(), by: lock::owner_of(path) });
+    };
+    rename(path, now)
+}
+
+/// The same for one that has the folder's lock.
+pub(super) fn rename(path: &Path, now: Timestamp) -> Result<PathBuf, BufferError> {
+    let failed = |source: io::Error| BufferError::SetAside { path: path.into(), source: source.into() };
+    let time = format_utc(now).replace(['-', ':'], "");
+    let free = |aside: &PathBuf| !aside.exists() && COMPANIONS.iter().all(|suffix| !beside(aside, suffix).exists());
+    let names = (1_u64..).map(|n| beside(path, &if n == 1 { format!("{MARK}{time}") } else { format!("{MARK}{time}-{n}") }));
+    let Some(aside) = names.into_iter().find(free) else { unreachable!("a folder has a free name") };
+    if path.exists() {
+        fs::rename(path, &aside).map_err(failed)?;
+    }
+    companions(path, &aside).and_then(|()| sync_folder(path)).map_err(failed)?;
+    Ok(aside)
+}
+
+/// Lets a log follow its database, where the power went before it could.
+pub(super) fn finish(path: &Path) -> io::Result<()> {
+    if path.exists() || !beside(path, "-wal").exists() {
+        return Ok(());
+    }
+    if let Some(aside) = files(path)?.into_iter().rev().find(|aside| aside.exists() && !beside(aside, "-wal").exists()) {
+        companions(path, &aside)?;
+        sync_folder(path)?;
+    }
+    Ok(())
+}
+
+/// Everything that was set aside of the file at `path`, in the order of time.
+pub(in crate::buffer) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
+    let begins = format!("{name}{MARK}");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder_of(path))? {
+        let entry = entry?;
+        // A log may have lost its database.
+        if let Some(found) = entry.file_name().to_str().filter(|found| found.starts_with(&begins)) {
+            let found = COMPANIONS.iter().find_map(|suffix| found.strip_suffix(suffix)).unwrap_or(found);
+            files.push(path.with_file_name(found));
+        }
+    }
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+/// Whether closing the file leaves it, and its log, as they are.
+pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ())
+}
+
+fn companions(from: &Path, to: &Path) -> io::Result<()> {
+    for suffix in COMPANIONS.iter().filter(|suffix| beside(from, suffix).exists()) {
+        fs::rename(beside(from, suffix), beside(to, suffix))?;
+    }
+    Ok(())
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

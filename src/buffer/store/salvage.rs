@@ -1,0 +1,157 @@
+//! What the file remembers of those that were set aside: how far each is salvaged, and which lanes took its readings.
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+
+use super::{Store, fingerprints_to, lane_of, quarantine};
+use crate::{
+    buffer::{BufferError, Lane, LaneId, Layout, cold::ColdLane},
+    clock::{Boot, Setting},
+    reading::Fingerprint,
+    record::RunId,
+};
+
+/// How far a file is salvaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::buffer) struct Progress {
+    /// Its name in the buffer's folder.
+    pub(in crate::buffer) file: String,
+    /// Its rows up to this one, in the order of its lanes, are here or lost.
+    pub(in crate::buffer) up_to: i64,
+    /// Readings that were found.
+    pub(in crate::buffer) readings: u64,
+    /// Readings that are known to have been there.
+    pub(in crate::buffer) lost: u64,
+    /// There is no more.
+    pub(in crate::buffer) done: bool,
+}
+
+/// What one transaction does for a salvage, besides its chunks.
+pub(in crate::buffer) struct Salvaged<'a> {
+    /// How far it has come; none for an import, which has to be repeated as a whole.
+    pub(in crate::buffer) progress: Option<&'a Progress>,
+    /// How the clock was set in earlier boots when it was right: its chunks may need that.
+    pub(in crate::buffer) right: &'a [(Boot, Setting)],
+}
+
+/// What stands in the place of a file's name in a lane that holds imported readings.
+pub(in crate::buffer) const IMPORTED: &str = "import";
+
+impl Salvaged<'_> {
+    pub(super) fn put(&self, tx: &Connection) -> rusqlite::Result<()> {
+        if let Some(Progress { file, up_to, readings, lost, done }) = self.progress {
+            let mut update =
+                tx.prepare_cached("UPDATE salvage SET up_to = ?2, readings = ?3, lost = ?4, done = ?5 WHERE file = ?1")?;
+            update.execute(params![file, up_to, readings, lost, done])?;
+        }
+        for (boot, set) in self.right {
+            // What is known here already is younger.
+            tx.prepare_cached("INSERT OR IGNORE INTO boot VALUES (?, ?)")?.execute([boot.0.cast_signed(), set.0])?;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// How far `file` was salvaged; none when that has not begun.
+    pub(in crate::buffer) fn salvage(&self, file: &str) -> Result<Option<Progress>, BufferError> {
+        let progress = |row: &rusqlite::Row| {
+            Ok(Progress { file: file.into(), up_to: row.get(0)?, readings: row.get(1)?, lost: row.get(2)?, done: row.get(3)? })
+        };
+        let sql = "SELECT up_to, readings, lost, done FROM salvage WHERE file = ?";
+        self.connection.query_row(sql, [file], progress).optional().map_err(|source| self.unreadable(source))
+    }
+
+    /// Makes a lane for each layout in `lanes` of `file`, with the last name that it knows, and takes over what brokers may still
+    /// repeat; all of it or nothing.
+    pub(in crate::buffer) fn begin_salvage(
+        &mut self,
+        file: &str,
+        lanes: &[ColdLane],
+        receipts: &[(String, Vec<Fingerprint>)],
+    ) -> Result<Progress, BufferError> {
+        let mut begin = || {
+            let tx = self.connection.transaction()?;
+            tx.execute("INSERT INTO salvage VALUES (?, -1, 0, 0, 0)", [file])?;
+            let mut known: Vec<&Layout> = Vec::new();
+            // Below that of today's lanes, in which the next name is given.
+            let mut rank = i64::MIN / 2;
+            let mut in_order: Vec<&ColdLane> = lanes.iter().collect();
+            in_order.sort_by_key(|lane| lane.named);
+            for ColdLane { lane: Lane { layout, .. }, previous, .. } in in_order.into_iter().rev() {
+                if known.contains(&layout) {
+                    continue;
+                }
+                known.push(layout);
+                let Layout { stream, number, of, partition_key, hash_key, template } = layout;
+                rank -= 1;
+                tx.execute(
+                    "INSERT INTO lane (stream, number, of, partition_key, hash_key, template, next, run, seq, named, salvage)
+                         VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
+                    params![
+                        stream,
+                        number,
+                        of,
+                        partition_key,
+                        hash_key.map(|key| key.to_string()),
+                        template,
+                        previous.map(|name| name.run.0.cast_signed()),
+                        previous.map(|name| name.seq),
+                        rank,
+                        file
+                    ],
+                )?;
+            }
+            for (source, fingerprints) in receipts {
+                let sql = "INSERT INTO receipt VALUES ((SELECT coalesce(max(id), 0) + 1 FROM receipt), ?, ?)";
+                tx.execute(sql, params![source, fingerprints_to(fingerprints)])?;
+            }
+            tx.commit()
+        };
+        begin().and_then(|()| self.measure()).map_err(|source| self.unwritable(source))?;
+        Ok(Progress { file: file.into(), up_to: -1, ..Progress::default() })
+    }
+
+    /// Shows `each` the numbers that every chunk holds: its lane, its run, the first number, and the one behind the last.
+    pub(in crate::buffer) fn each_name(&self, mut each: impl FnMut(LaneId, RunId, u64, u64)) -> Result<(), BufferError> {
+        let mut read = || {
+            let mut select = self.connection.prepare("SELECT id, run, seq, readings FROM chunk ORDER BY id")?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                let (first, readings): (u64, u64) = (row.get(2)?, row.get(3)?);
+                each(lane_of(row.get(0)?), RunId(row.get::<_, i64>(1)?.cast_unsigned()), first, first + readings);
+            }
+            Ok(())
+        };
+        read().map_err(|source| self.unreadable(source))
+    }
+
+    /// The file is in use from now on: until it is closed in order it has a log.
+    pub(super) fn begin_session(&mut self) -> rusqlite::Result<()> {
+        // After a power cut the mark is there already, and nothing is written.
+        let mut mark = || match self.connection.execute("UPDATE session SET open = 1 WHERE open = 0", [])? {
+            0 => Ok(()),
+            _ => self.checkpoint(),
+        };
+        let marked = mark();
+        match marked {
+            // A disk that is full or read-only does not keep us from what is on it; only a log that vanishes would go unseen.
+            Err(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
+                Ok(())
+            }
+            marked => marked,
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let untouched = self.connection.db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE);
+        if untouched.unwrap_or(true) {
+            return;
+        }
+        // SQLite deletes the log when it closes. Unless the file says that this is in order, the log must stay.
+        if self.connection.execute("UPDATE session SET open = 0", []).is_err() {
+            let _kept: rusqlite::Result<()> = quarantine::keep_log(&self.connection, true);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Every kind of damage: what can be read comes back under its name and in order, and the rest is counted.
+
+use super::{cold::beside, *};
+use crate::record::kpl::{HashKeyUse, first_record, put_record};
+
+/// Chunks in the damaged file: enough for a tree of three levels.
+const CHUNKS: u64 = 600;
+const PAGE: usize = 2048;
+
+impl Bench {
+    /// A buffer with [`CHUNKS`] readings of 300 bytes and more, closed in order.
+    async fn filled() -> Self {
+        let mut bench = Bench::new();
+        let (publish, mut safe) = watch::channel(0);
+        bench.buffer().publish_receipts(SOURCE, publish);
+        for n in 0..CHUNKS {
+            bench.append(text(n));
+        }
+        safe.wait_for(|safe| *safe == CHUNKS).await.unwrap();
+        bench.close().await
+    }
+
+    /// The same as a power cut leaves it: most of it is in the log.
+    async fn killed() -> Self {
+        let mut bench = Bench::new().close().await;
+        bench.settings.max_size = 256 << 20;
+        let mut bench = bench.open();
+        bench.holds(text(0)).await;
+        // What is in the database before the rest comes.
+        let mut bench = bench.close().await.open();
+        bench.seq = 1;
+        for n in 1..CHUNKS {
+            bench.append(text(n));
+            if n % 20 == 0 {
+                bench.buffer().write();
+                bench.is_written().await;
+            }
+        }
+        bench.buffer().write();
+        bench.is_written().await;
+        let mut killed = Bench::new().close().await;
+        for suffix in ["", "-wal"] {
+            fs::copy(beside(&bench.settings.path, suffix), beside(&killed.settings.path, suffix)).unwrap();
+        }
+        killed.settings.max_size = bench.settings.max_size;
+        killed
+    }
+
+    async fn drained_until_it_ends(&self) -> Vec<Bytes> {
+        let mut all = Vec::new();
+        while let Ok(Some(taken)) = self.buffer().oldest(self.lane(), 1).await {
+            all.extend(self.forgets(self.lane(), taken));
+        }
+        all
+    }
+
+    fn damages(&self, damage: impl FnOnce(&mut Vec<u8>)) {
+        let mut file = fs::read(&self.settings.path).unwrap();
+        damage(&mut file);
+        fs::write(&self.settings.path, file).unwrap();
+    }
+
+    /// Waits for the end of the salvage, and drains: the numbers of the readings that came.
+    async fn salvages(&self) -> Vec<u64> {
+        self.salvages_texts().await.iter().map(|data| number(data)).collect()
+    }
+
+    /// The same for readings of any kind.
+    pub(super) async fn salvages_texts(&self) -> Vec<Bytes> {
+        self.salvage_ends().await;
+        self.ledger_balances();
+        let mut came = Vec::new();
+        for lane in self.opened.as_ref().unwrap().older.clone() {
+            came.extend(self.drained_of(lane.id).await);
+        }
+        came.extend(self.drained_of(self.lane()).await);
+        came
+    }
+
+    async fn salvage_ends(&self) {
+        loop {
+            let unfinished = self.status.lock().problems.values().any(|problem| problem.what.ends_with("so far"));
+            if !unfinished {
+                return;
+            }
+            self.buffer().appended().await;
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.status.lock().ledger_total().dropped.get(Reason::Corrupt)
+    }
+
+    fn aside(&self) -> Vec<std::path::PathBuf> {
+        store::quarantined(&self.settings.path).unwrap()
+    }
+}
+
+/// A chunk of one reading, as ingest makes it.
+fn text(n: u64) -> Vec<u8> {
+    let value = "x".repeat(300 + usize::try_from(n % 7).unwrap() * 700);
+    let reading =
+        format!("{{\"v\":1,\"dev\":\"gw\",\"run\":\"0000000000000003\",\"lane\":\"s/0\",\"seq\":{n},\"val\":\"{value}\"}}\n");
+    let mut chunk = Vec::new();
+    put_record(&mut chunk, 0, HashKeyUse::First, reading.as_bytes());
+    chunk
+}
+
+fn number(chunk: &[u8]) -> u64 {
+    let reading: serde_json::Value = serde_json::from_slice(first_record(chunk).unwrap().data).unwrap();
+    reading["seq"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_zeros_costs_what_was_on_it() {
+    let bench = Bench::filled().await;
+    let pages = fs::read(&bench.settings.path).unwrap().len() / PAGE;
+    for page in [pages / 3, pages / 2, pages - 1] {
+        bench.damages(|file| file[page * PAGE..(page + 1) * PAGE].fill(0));
+    }
+    let aside = store::quarantine(&bench.settings.path, Timestamp(0)).unwrap();
+    let before = fs::read(&aside).unwrap();
+
+    let bench = bench.open();
+    let came = bench.salvages().await;
+
+    assert!(came.is_sorted_by(|a, b| a < b), "each once, and in order");
+    assert!(came.len() as u64 >= CHUNKS - 60, "{} of {CHUNKS}", came.len());
+    let lost_inside = (came[0]..=*came.last().unwrap()).count() as u64 - came.len() as u64;
+    assert!(bench.lost() >= lost_inside, "{} < {lost_inside}", bench.lost());
+    assert_eq!(fs::read(&aside).unwrap(), before, "it is left as it was");
+}
+
+#[tokio::test]
+async fn every_kind_of_damage_at_the_start_sets_the_file_aside_and_what_can_be_read_comes_back_in_order() {
+    type Damage = fn(&mut Vec<u8>);
+    let kinds: [(&str, Damage, u64); 7] = [
+        ("random bytes over the header", |file| file[..100].fill(0xA7), CHUNKS),
+        ("a first page of zeros", |file| file[..PAGE].fill(0), CHUNKS),
+        ("another application's mark", |file| file[68..72].fill(0), CHUNKS),
+        ("a version that cannot be", |file| file[60..64].fill(0xEE), CHUNKS),
+        ("an end that is cut off", |file| file.truncate(file.len() / 2 + 700), CHUNKS / 4),
+        ("nothing of a database", |file| file.fill(0x55), 0),
+        ("no bytes at all", Vec::clear, 0),
+    ];
+    let filled = Bench::filled().await;
+    let whole = fs::read(&filled.settings.path).unwrap();
+    for (kind, damage, least) in kinds {
+        let mut bench = Bench::new().close().await;
+        let mut file = whole.clone();
+        damage(&mut file);
+        fs::write(&bench.settings.path, &file).unwrap();
+
+        bench = bench.open();
+        let came = bench.salvages().await;
+
+        assert!(came.is_sorted_by(|a, b| a < b), "{kind}: each once, and in order");
+        assert!(came.len() as u64 >= least, "{kind}: {} came", came.len());
+        let [aside] = &*bench.aside() else { panic!("{kind}: {:?}", bench.aside()) };
+        assert_eq!(fs::read(aside).unwrap(), file, "{kind}: it is left as it was");
+        bench.ledger_balances();
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_lanes_that_is_gone_is_guessed_from_the_readings() {
+    let bench = Bench::filled().await;
+    let file = rusqlite::Connection::open(&bench.settings.path).unwrap();
+    file.execute_batch("DROP TABLE lane").unwrap();
+    drop(file);
+
+    let bench = bench.open();
+
+    assert_eq!(bench.salvages().await.len() as u64, CHUNKS);
+}
+
+#[tokio::test]
+async fn a_log_without_its_file_and_a_file_without_its_log_are_salvaged() {
+    let bench = Bench::killed().await;
+    fs::remove_file(&bench.settings.path).unwrap();
+    let bench = bench.open();
+    let of_the_log = bench.salvages().await;
+    assert!(!of_the_log.is_empty() && of_the_log.is_sorted_by(|a, b| a < b));
+
+    let bench = Bench::killed().await;
+    fs::remove_file(beside(&bench.settings.path, "-wal")).unwrap();
+    let bench = bench.open();
+    let of_the_file = bench.salvages().await;
+    assert!(!of_the_file.is_empty() && of_the_file.is_sorted_by(|a, b| a < b));
+    assert_eq!(bench.aside().len(), 1);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_log_costs_its_frame_and_not_what_follows() {
+    let bench = Bench::killed().await;
+    let wal = beside(&bench.settings.path, "-wal");
+    let mut file = fs::read(&wal).unwrap();
+    let at = file.len() / 3;
+    file[at] ^= 4;
+    fs::write(&wal, &file).unwrap();
+
+    let bench = bench.open();
+    let came = bench.salvages().await;
+
+    assert!(came.is_sorted_by(|a, b| a < b));
+    assert!(came.len() as u64 >= CHUNKS - 20, "{} of {CHUNKS}", came.len());
+    assert_eq!(came.last(), Some(&(CHUNKS - 1)), "what follows is there");
+    assert_eq!(came.len() as u64 + bench.lost(), CHUNKS);
+}
+
+#[tokio::test]
+async fn whatever_a_power_cut_leaves_of_the_last_commit_is_in_order() {
+    const FRAME: usize = 24 + PAGE;
+    let bench = Bench::killed().await;
+    let wal = beside(&bench.settings.path, "-wal");
+    let whole = fs::read(&wal).unwrap();
+    let ends: Vec<usize> = (32..whole.len()).step_by(FRAME).filter(|at| whole[at + 4..at + 8] != [0; 4]).collect();
+    let (first, last) = (ends[ends.len() - 2] + FRAME, ends[ends.len() - 1] + FRAME);
+    // Each sector of it on the disk or not, and its end anywhere.
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    for case in 0..300 {
+        let mut log = whole.clone();
+        for sector in log[first..last].chunks_mut(512) {
+            random = random.rotate_left(17).wrapping_mul(0xBF58_476D_1CE4_E5B9).wrapping_add(case);
+            if random >> 63 == 1 {
+                sector.fill(0);
+            }
+        }
+        log.truncate(first + usize::try_from(random % (last - first) as u64).unwrap());
+        fs::write(&wal, log).unwrap();
+        assert_eq!(cold::ColdFile::look_at(&bench.settings.path).unwrap(), cold::Found::Buffer, "case {case}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_begins_anew_is_in_order_with_its_new_header_torn() {
+    let bench = Bench::filled().await.open();
+    // As SQLite leaves it: everything is in the database, and the log is still there.
+    let copy = TempDir::new().unwrap();
+    let path = copy.path().join("buffer.db");
+    for suffix in ["", "-wal"] {
+        fs::copy(beside(&bench.settings.path, suffix), beside(&path, suffix)).unwrap();
+    }
+    let mut log = fs::read(beside(&path, "-wal")).unwrap();
+    assert!(log.len() > 32);
+    log[8..24].fill(0);
+    fs::write(beside(&path, "-wal"), log).unwrap();
+
+    assert_eq!(cold::ColdFile::look_at(&path).unwrap(), cold::Found::Buffer);
+}
+
+#[tokio::test]
+async fn damage_that_is_found_while_running_ends_the_work_and_the_next_start_salvages() {
+    let mut bench = Bench::filled().await;
+    let pages = fs::read(&bench.settings.path).unwrap().len() / PAGE;
+    bench.damages(|file| file[pages / 2 * PAGE..][..40 * PAGE].fill(0x3C));
+    bench = bench.open();
+    assert!(bench.aside().is_empty(), "its first pages are in order");
+
+    let first: Vec<u64> = bench.drained_until_it_ends().await.iter().map(|data| number(data)).collect();
+    let Opened { buffer, closed, .. } = bench.opened.take().unwrap();
+    drop(buffer);
+    assert!(matches!(closed.await, Ok(BufferError::Damaged { .. })));
+    assert_eq!(bench.aside().len(), 1);
+
+    let bench = bench.open();
+    let again = bench.salvages().await;
+    assert!(again.is_sorted_by(|a, b| a < b));
+    assert!(first.len() + again.len() >= usize::try_from(CHUNKS).unwrap() - 80, "{} and {}", first.len(), again.len());
+}
+
+#[tokio::test]
+async fn a_salvage_that_is_cut_off_goes_on_and_brings_nothing_twice() {
+    let filled = Bench::filled().await;
+    let mut bench = Bench::new().close().await;
+    fs::copy(&filled.settings.path, &bench.settings.path).unwrap();
+    store::quarantine(&bench.settings.path, Timestamp(0)).unwrap();
+    bench = bench.open();
+    bench.buffer().appended().await; // a part of it is there
+
+    for _ in 0..2 {
+        bench = bench.close().await.open();
+    }
+
+    assert_eq!(bench.salvages().await, (0..CHUNKS).collect::<Vec<_>>());
+    let bench = bench.close().await.open();
+    assert_eq!(bench.salvages().await, Vec::<u64>::new(), "what is done is done");
+}
+
+#[tokio::test]
+async fn what_is_salvaged_goes_before_what_came_since_and_takes_half_of_the_room_at_most() {
+    let filled = Bench::filled().await;
+    let mut bench = Bench::new().close().await;
+    bench.settings.max_size = 4 << 20;
+    fs::copy(&filled.settings.path, &bench.settings.path).unwrap();
+    store::quarantine(&bench.settings.path, Timestamp(0)).unwrap();
+    let mut bench = bench.open();
+    bench.holds("today's").await;
+    assert!(bench.buffer().waiting(bench.opened.as_ref().unwrap().older[0].id).readings < CHUNKS);
+    bench.ledger_balances();
+    let lane = bench.opened.as_ref().unwrap().older[0].id;
+    let mut came = 0;
+    while came < CHUNKS {
+        came += bench.drained_of(lane).await.len() as u64;
+        bench.holds("more of today's").await;
+    }
+    assert_eq!((came, bench.lost()), (CHUNKS, 0));
+    bench.ledger_balances();
+}

@@ -1,0 +1,80 @@
+//! What was salvaged, on its way into the file: when there is room for it, and nothing else is due.
+
+use std::{
+    collections::BTreeSet,
+    sync::MutexGuard,
+    time::{Duration, Instant},
+};
+
+use tracing::info;
+
+use super::{
+    BEAT, Inner, Insert, Store, Transaction, Writer,
+    salvage::{self, Batch},
+};
+use crate::buffer::store::Salvaged;
+
+/// What could not be written is tried again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// What was set aside and then removed is no problem any more.
+    pub(super) fn look_for_aside(&mut self, now: Instant) {
+        if now < self.looked + BEAT {
+            return;
+        }
+        self.looked = now;
+        let status = &self.shared.status;
+        self.aside.retain(|file| {
+            let there = salvage::is_there(file);
+            if !there && status.solved(&salvage::part_of(file)) {
+                info!(file = %file.display(), "what was set aside is removed");
+            }
+            there
+        });
+    }
+
+    /// What the salvage has read, if there is room for it. While it has to wait for that, nothing waits for it.
+    pub(super) fn take_salvaged(&mut self, now: Instant, inner: &mut Inner) -> Option<Batch> {
+        let batch = inner.salvage.as_ref()?;
+        let pages: u64 = batch.chunks.iter().map(|chunk| Store::pages_for(chunk.bytes())).sum();
+        let (used, budget) = self.store.pages();
+        let room = used + pages <= budget / 2 || pages == 0;
+        if !room || self.salvage_again.is_some_and(|at| at > now) {
+            inner.pool.expect(BTreeSet::new());
+            return None;
+        }
+        inner.salvage.take()
+    }
+
+    /// Writes a batch, in one transaction with how far the salvage has come.
+    pub(super) fn salvage(&mut self, inner: MutexGuard<Inner>, batch: Batch) {
+        let rows = inner.pool.place(&batch.chunks);
+        drop(inner);
+        let inserts = rows.iter().map(|row| Insert { number: row.number, chunk: &row.chunk, earlier: row.earlier }).collect();
+        let transaction = Transaction {
+            inserts,
+            salvaged: Some(Salvaged { progress: Some(&batch.progress), right: &batch.right }),
+            ..Transaction::default()
+        };
+        if let Err(error) = self.store.commit(&transaction) {
+            self.salvage_again = Some(Instant::now() + AGAIN);
+            self.complain(&error);
+            self.shared.lock().salvage = Some(batch);
+            return;
+        }
+        let mut inner = self.shared.lock();
+        salvage::account(&self.shared.status, &batch, |lane| inner.pool.stream_of(lane));
+        inner.pool.salvaged(&rows);
+        inner.pool.expect(batch.coming);
+        salvage::tell(&self.shared.status, &batch.progress, &batch.what, batch.refused);
+        self.shared.settle(inner, &Vec::new());
+        self.shared.appended.notify_one();
+        if let Err(error) = self.store.keep_up() {
+            self.complain(&error);
+        }
+        self.report();
+        // Nobody waits any more when the agent stops.
+        let _gone: Result<(), ()> = batch.done.send(());
+    }
+}
