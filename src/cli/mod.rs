@@ -1,5 +1,6 @@
 //! The command line, one file a command.
 
+pub mod buffer;
 pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::{check::CheckArgs, run::RunArgs, show::ShowArgs, status::StatusArgs, tail::TailArgs};
+use self::{buffer::BufferArgs, check::CheckArgs, run::RunArgs, show::ShowArgs, status::StatusArgs, tail::TailArgs};
 use crate::{
     config::{self, Files, Loaded},
     status::with_causes,
@@ -51,6 +52,7 @@ pub enum Command {
     Show(ShowArgs),
     Status(StatusArgs),
     Tail(TailArgs),
+    Buffer(BufferArgs),
 }
 
 /// Does what the command line says. `env` is the process's environment.
@@ -64,6 +66,7 @@ pub async fn main(cli: Cli, env: &[(String, String)]) -> ExitCode {
         Command::Show(args) => show::show(&args, env, out, wrong).map_err(Into::into),
         Command::Status(args) => ask_status(&args, env).await,
         Command::Tail(args) => read_back(&args, env).await,
+        Command::Buffer(args) => buffer::run(&args, env, out).await,
     };
     let code = done.unwrap_or_else(|failed| {
         // A mistake in the configuration is a line that begins with its place, as compilers write it.

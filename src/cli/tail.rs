@@ -2,7 +2,7 @@
 //!
 //! Invariant: every record is printed once or counted as a duplicate; nothing is left out in silence.
 
-mod envelope;
+pub(super) mod envelope;
 mod reader;
 mod shards;
 mod tracker;

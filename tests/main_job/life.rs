@@ -101,7 +101,8 @@ async fn a_second_agent_on_the_same_buffer_is_refused_with_exit_code_3() {
 
     assert_eq!(second.status.code(), Some(3));
     let says = String::from_utf8_lossy(&second.stderr);
-    assert!(says.contains("buffer.db"), "{says}");
+    let owner = format!("process {} (`", gateway.agent.id());
+    assert!(says.contains("buffer.db") && says.contains(&owner) && says.contains(" run --config "), "{says}");
     gateway.field.publishes(10).await;
     assert_eq!(gateway.everything_arrives().await, ONCE);
 }

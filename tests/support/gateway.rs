@@ -90,7 +90,9 @@ impl Gateway {
         (consumer.missing(), consumer.skipped())
     }
 
-    async fn the_last_is_in(&mut self, stream: &str) {
+    /// Waits until the application behind `stream` has the last reading of each sensor, and nothing waits. Checks that the ledger
+    /// balances.
+    pub async fn the_last_is_in(&mut self, stream: &str) {
         let Self { field, cloud, agent, .. } = self;
         eventually("everything is there", async || {
             let consumer = cloud.consumer(stream);

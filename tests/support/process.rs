@@ -203,9 +203,27 @@ impl Headwater {
         (status, self.last_log.clone())
     }
 
+    /// What systemd does: starts it again when it has ended.
+    pub fn is_kept_running(&mut self) {
+        if let Some(part) = self.running.take_if(|part| part.ended().is_some()) {
+            self.last_log = part.err.all();
+            self.start();
+        }
+    }
+
     /// The log of this run so far, or of the last one.
     pub fn last_log(&self) -> String {
         self.running.as_ref().map_or_else(|| self.last_log.clone(), |part| part.err.all())
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.part().id()
+    }
+
+    /// Starts `headwater` with these arguments, its configuration behind them.
+    pub fn does<'a>(&self, args: impl IntoIterator<Item = &'a std::ffi::OsStr>) -> Part {
+        Part::start("headwater", command().args(args).arg("--config").arg(self.config()))
     }
 
     /// Its resident memory, in bytes.

@@ -8,33 +8,33 @@ use crate::record::AsJson;
 
 /// What names a reading, or what a gateway says it dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Names {
-    pub(super) dev: String,
-    pub(super) run: String,
-    pub(super) lane: String,
+pub(in crate::cli) struct Names {
+    pub(in crate::cli) dev: String,
+    pub(in crate::cli) run: String,
+    pub(in crate::cli) lane: String,
     /// Only readings have it.
-    pub(super) seq: Option<u64>,
+    pub(in crate::cli) seq: Option<u64>,
     /// On the first reading of a lane in a run.
-    pub(super) prev: Option<Previous>,
+    pub(in crate::cli) prev: Option<Previous>,
     /// Only a notice has it, and the two below: the first that was dropped.
-    pub(super) from: Option<u64>,
+    pub(in crate::cli) from: Option<u64>,
     /// The last that was dropped.
-    pub(super) to: Option<u64>,
+    pub(in crate::cli) to: Option<u64>,
     /// How many were dropped.
     #[serde(rename = "n")]
-    pub(super) dropped: Option<u64>,
+    pub(in crate::cli) dropped: Option<u64>,
 }
 
 /// The run before, and the last number that it is known to have given.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Previous {
-    pub(super) run: String,
-    pub(super) seq: u64,
+pub(in crate::cli) struct Previous {
+    pub(in crate::cli) run: String,
+    pub(in crate::cli) seq: u64,
 }
 
 impl Names {
     /// The numbers that the record accounts for, both included.
-    pub(super) fn span(&self) -> Option<(u64, u64)> {
+    pub(in crate::cli) fn span(&self) -> Option<(u64, u64)> {
         match (self.seq, self.from, self.to) {
             (Some(seq), ..) => Some((seq, seq)),
             (None, Some(from), Some(to)) if from <= to => Some((from, to)),
@@ -43,18 +43,18 @@ impl Names {
     }
 
     /// The lane's number, as in `readings/0`.
-    pub(super) fn lane_number(&self) -> Option<u16> {
+    pub(in crate::cli) fn lane_number(&self) -> Option<u16> {
         lane_number(&self.lane)
     }
 }
 
 /// The number at the end of a lane's name or of its partition key.
-pub(super) fn lane_number(name: &str) -> Option<u16> {
+pub(in crate::cli) fn lane_number(name: &str) -> Option<u16> {
     name.rsplit_once('/')?.1.parse().ok()
 }
 
 /// The names and the JSON of a reading or a notice; none for anything else.
-pub(super) fn decode(data: &[u8]) -> Option<(Names, String)> {
+pub(in crate::cli) fn decode(data: &[u8]) -> Option<(Names, String)> {
     // A JSON object begins with a brace, which in CBOR would begin a text: the two can't be confused.
     if data.first() == Some(&b'{') {
         let names: Names = serde_json::from_slice(data).ok()?;
@@ -78,7 +78,7 @@ fn unprintable(names: &Names, data: &[u8]) -> String {
 }
 
 /// The JSON of a record that has no names.
-pub(super) fn anonymous(partition_key: &str, data: &[u8]) -> String {
+pub(in crate::cli) fn anonymous(partition_key: &str, data: &[u8]) -> String {
     let data = base64_simd::STANDARD.encode_to_string(data);
     serde_json::json!({ "key": partition_key, "data": data }).to_string()
 }

@@ -1,0 +1,206 @@
+//! `headwater buffer import`: readings of another file come into this gateway's buffer, under the names that they have.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{failed, not_in_use, note};
+use crate::{
+    agent,
+    buffer::{self, Chunk, LaneId, Layout, cold::ColdFile, import::Imported},
+    cli::{ConfigArgs, Failed, load},
+    config::{Config, Encoding, Files},
+    ingest,
+    reading::Timestamp,
+    record::{
+        RunId,
+        kpl::{HashKeyUse, put_record},
+    },
+};
+
+/// Reads a quarantined or copied file back into this gateway's buffer
+///
+/// The file is a buffer (`buffer.db`, `buffer.db.corrupt-TIME`), or JSON lines as `headwater buffer export` writes them. Names are kept,
+/// and what is in the buffer already is left out, so the command can be repeated. The agent sends imported readings first, after its
+/// next start. From JSON lines bytes come back as the base64 text that they were exported as; a buffer file keeps them.
+///
+/// Stop the agent first. Exit code: 0 when everything came over; 1 when some could not be read; 3 when the buffer is in use.
+#[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  headwater buffer import /media/card/var/lib/headwater/buffer.db\n  headwater buffer import readings.jsonl --config config/gateway.toml"
+)]
+pub struct ImportArgs {
+    /// The file
+    pub path: PathBuf,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// One line of an export.
+#[derive(Deserialize)]
+struct Line {
+    lane: String,
+    run: String,
+    seq: Option<u64>,
+    /// In the place of `seq`, in a notice.
+    from: Option<u64>,
+    #[serde(default)]
+    ts: i64,
+    rx: Option<i64>,
+    #[serde(default)]
+    src: String,
+    #[serde(default)]
+    topic: String,
+    /// Of a reading without an envelope.
+    key: Option<String>,
+    data: Option<String>,
+}
+
+/// Brings the file's readings into the buffer of the configuration.
+pub fn import(args: &ImportArgs, env: &[(String, String)]) -> Result<ExitCode, Failed> {
+    let config = load(&args.config, env, Files::Skipped)?.config;
+    not_in_use(&args.path)?;
+    let target = config.device.state_dir.join("buffer.db");
+    let max_size = config.buffer.max_size.0;
+    let layouts: Vec<Layout> =
+        config.streams.iter().flat_map(|(name, stream)| agent::layouts_of(&config.device.id, name, stream)).collect();
+    let mut unread = 0;
+    let imported = if is_text(&args.path)? {
+        let mut lines =
+            Lines { config: &config, layouts: &layouts, text: BufReader::new(File::open(&args.path)?), next: None, unread: 0 };
+        let imported = buffer::import::import(&target, max_size, &[], lines.by_ref());
+        unread += lines.unread;
+        imported
+    } else {
+        let file = ColdFile::open(&args.path).map_err(failed)?;
+        let lanes = file.lanes().unwrap_or_default();
+        let mut chunks = file.chunks();
+        let known = |lane: LaneId| lanes.iter().map(|known| &known.lane).find(|known| known.id == lane);
+        let found = chunks.by_ref().filter_map(|item| {
+            let layout = known(item.lane).map(|lane| lane.layout.clone());
+            let layout = layout.or_else(|| buffer::guess(&layouts, item.chunk.as_ref()?).cloned());
+            let found = layout.zip(item.chunk);
+            unread += if found.is_none() { item.readings } else { 0 };
+            found
+        });
+        let imported = buffer::import::import(&target, max_size, &file.settings(), found);
+        unread += u64::from(unread == 0 && chunks.damaged_pages() > 0);
+        imported
+    };
+    let Imported { readings, known } = imported.map_err(failed)?;
+    note(&format!("{readings} readings imported, {known} were here already, {unread} can't be read"));
+    Ok(if unread == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A database begins with its magic, or with anything that is no text.
+fn is_text(path: &Path) -> std::io::Result<bool> {
+    let mut head = Vec::new();
+    File::open(path)?.take(16).read_to_end(&mut head)?;
+    Ok(head.first() == Some(&b'{'))
+}
+
+/// Joins the lines of an export to chunks.
+struct Lines<'a, R> {
+    config: &'a Config,
+    layouts: &'a [Layout],
+    text: R,
+    next: Option<(Layout, Chunk)>,
+    /// Lines that are no readings, or of no stream that is configured.
+    unread: u64,
+}
+
+/// A chunk ends at this size, as those do that ingest makes.
+const CHUNK_BYTES: usize = 64 << 10;
+
+impl<R: BufRead> Iterator for Lines<'_, R> {
+    type Item = (Layout, Chunk);
+
+    fn next(&mut self) -> Option<(Layout, Chunk)> {
+        let mut open = self.next.take();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            match self.text.read_line(&mut line) {
+                Ok(0) => return open,
+                Ok(_) if line.trim().is_empty() => continue,
+                Ok(_) => {}
+                Err(_) => {
+                    // No text from here on; what came before counts.
+                    self.unread += 1;
+                    return open;
+                }
+            }
+            let Some((layout, chunk)) = self.reading(&line) else {
+                self.unread += 1;
+                continue;
+            };
+            open = match open.take() {
+                None => Some((layout, chunk)),
+                Some((first, mut joined))
+                    if first == layout
+                        && joined.run == chunk.run
+                        && joined.first_seq + joined.readings == chunk.first_seq
+                        && joined.keys == chunk.keys
+                        && joined.data.len() < CHUNK_BYTES =>
+                {
+                    joined.data = [joined.data, chunk.data].concat().into();
+                    joined.readings += 1;
+                    Some((first, joined))
+                }
+                full => {
+                    self.next = Some((layout, chunk));
+                    return full;
+                }
+            };
+        }
+    }
+}
+
+impl<R> Lines<'_, R> {
+    /// A chunk of one reading.
+    fn reading(&self, text: &str) -> Option<(Layout, Chunk)> {
+        let line: Line = serde_json::from_str(text).ok()?;
+        let (stream, number) = line.lane.rsplit_once('/')?;
+        let number: u16 = number.parse().ok()?;
+        let settings = self.config.streams.get(stream)?;
+        let layout = self.layouts.iter().find(|layout| layout.stream == stream && layout.number == number)?;
+        let record = match (&line.data, settings.encoding) {
+            (Some(data), _) => base64_simd::STANDARD.decode_to_vec(data).ok()?,
+            (None, Encoding::Cbor) => {
+                let mut record = Vec::new();
+                let mut cbor = serde_cbor::Serializer::new(serde_cbor::ser::IoWrite::new(&mut record));
+                serde_transcode::transcode(&mut serde_json::Deserializer::from_str(text), &mut cbor).ok()?;
+                record
+            }
+            (None, Encoding::Json | Encoding::Raw) => format!("{}\n", text.trim_end()).into_bytes(),
+        };
+        let key = match (&layout.template, line.key) {
+            (None, _) => None,
+            (Some(_), Some(key)) => Some(key),
+            (Some(template), None) => Some(ingest::partition_key(template, &self.config.device.id, &line.src, &line.topic)),
+        };
+        let mut data = Vec::new();
+        let hash_key = if layout.hash_key.is_some() { HashKeyUse::First } else { HashKeyUse::None };
+        put_record(&mut data, 0, hash_key, &record);
+        let chunk = Chunk {
+            lane: LaneId(0),
+            readings: 1,
+            run: RunId(u64::from_str_radix(&line.run, 16).ok()?),
+            first_seq: line.seq.or(line.from)?,
+            arrived: Timestamp(line.rx.unwrap_or(line.ts)),
+            unsure: None,
+            keys: key.map(|key| Arc::from([key])),
+            data: Bytes::from(data),
+        };
+        Some((layout.clone(), chunk))
+    }
+}

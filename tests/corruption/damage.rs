@@ -1,0 +1,174 @@
+//! Each kind of damage, as a sentence.
+
+use std::fs;
+
+use super::{
+    files::{PAGE, spoil_pages},
+    kinds::{End, Outcome, WAITING, full, recovers},
+};
+
+/// Where the pages lie; what failed once fails again.
+const SEEDS: [u64; 3] = [1, 20_261_121, 0xDEAD_BEEF];
+
+#[tokio::test]
+async fn pages_of_noise_cost_what_was_on_them_and_nothing_else() {
+    for seed in SEEDS {
+        let (mut gateway, files) = full(End::Stop).await;
+        files.change(|file| spoil_pages(file, 5, seed, true));
+
+        let Outcome { arrived, lost, missing, status } = recovers(&mut gateway).await;
+
+        // A page of a chunk costs the chunk, and that is some sixty readings here.
+        assert!(arrived >= WAITING / 2, "seed {seed}: {arrived}");
+        assert!(missing == 0 || lost > 0, "seed {seed}: {missing}");
+        assert!(status.problems().iter().any(|problem| problem.contains("may be deleted")), "{:?}", status.problems());
+    }
+}
+
+#[tokio::test]
+async fn pages_of_zeros_cost_what_was_on_them_and_nothing_else() {
+    for seed in SEEDS {
+        let (mut gateway, files) = full(End::PowerCut).await;
+        files.change(|file| spoil_pages(file, 5, seed, false));
+
+        let Outcome { arrived, lost, missing, .. } = recovers(&mut gateway).await;
+
+        // A page of a chunk costs the chunk, and that is some sixty readings here.
+        assert!(arrived >= WAITING / 2, "seed {seed}: {arrived}");
+        assert!(missing == 0 || lost > 0, "seed {seed}: {missing}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_of_noise_costs_nothing() {
+    let (mut gateway, files) = full(End::Stop).await;
+    files.change(|file| file[..100].fill(0xA7));
+
+    let Outcome { arrived, lost, .. } = recovers(&mut gateway).await;
+
+    assert_eq!((arrived, lost), (WAITING, 0));
+    assert_eq!(files.aside().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_off_gives_what_is_left_of_it() {
+    let (mut gateway, files) = full(End::Stop).await;
+    files.change(|file| file.truncate(file.len() / 2 + 1000));
+
+    let Outcome { arrived, .. } = recovers(&mut gateway).await;
+
+    assert!(arrived >= WAITING / 4, "{arrived}");
+}
+
+#[tokio::test]
+async fn an_empty_file_does_not_pass_for_an_empty_buffer() {
+    let (mut gateway, files) = full(End::Stop).await;
+    files.change(Vec::clear);
+
+    let Outcome { arrived, status, .. } = recovers(&mut gateway).await;
+
+    assert_eq!(arrived, 0);
+    assert!(status.problems().iter().any(|problem| problem.contains("it is empty")), "{:?}", status.problems());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_set_aside_untouched() {
+    let (mut gateway, files) = full(End::Stop).await;
+    files.change(|file| *file = b"a note that somebody left here\n".repeat(300));
+    let before = fs::read(files.database()).unwrap();
+
+    let Outcome { arrived, .. } = recovers(&mut gateway).await;
+
+    assert_eq!(arrived, 0);
+    assert_eq!(fs::read(&files.aside()[0]).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_noticed_and_what_the_file_has_arrives() {
+    let (mut gateway, files) = full(End::PowerCut).await;
+    fs::remove_file(files.log()).unwrap();
+
+    let Outcome { status, .. } = recovers(&mut gateway).await;
+
+    let problems = status.problems();
+    assert!(problems.iter().any(|problem| problem.contains("write-ahead log is missing")), "{problems:?}");
+}
+
+#[tokio::test]
+async fn a_log_without_its_file_is_salvaged() {
+    let (mut gateway, files) = full(End::PowerCut).await;
+    fs::remove_file(files.database()).unwrap();
+
+    let Outcome { arrived, .. } = recovers(&mut gateway).await;
+
+    assert!(arrived > 0);
+    assert_eq!(files.aside().len(), 1, "{:?}", files.aside());
+}
+
+#[tokio::test]
+async fn another_gateways_log_beside_the_file_stops_nothing() {
+    let (other, others) = full(End::PowerCut).await;
+    let (mut gateway, files) = full(End::PowerCut).await;
+    fs::copy(others.log(), files.log()).unwrap();
+    drop(other);
+
+    let Outcome { status, .. } = recovers(&mut gateway).await;
+
+    assert_eq!(status.count("/ledger/delivered"), status.count("/ledger/received") - status.count("/ledger/dropped/corrupt"));
+}
+
+#[tokio::test]
+async fn a_bit_that_flipped_in_the_log_costs_its_chunk_and_what_follows_it_arrives() {
+    let (mut gateway, files) = full(End::PowerCut).await;
+    let mut at = 0;
+    files.change_log(|log| {
+        at = log.len() / 2;
+        log[at] ^= 0x10;
+    });
+
+    let Outcome { arrived, missing, lost, .. } = recovers(&mut gateway).await;
+
+    assert!(arrived >= WAITING * 9 / 10, "bit at {at}: {arrived}");
+    assert!(lost >= missing, "bit at {at}: {lost} < {missing}");
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_costs_nothing_that_is_in_the_others() {
+    let (mut gateway, files) = full(End::Stop).await;
+    rusqlite::Connection::open(files.database()).unwrap().execute_batch("DROP TABLE lane").unwrap();
+
+    let Outcome { arrived, lost, .. } = recovers(&mut gateway).await;
+
+    assert_eq!((arrived, lost), (WAITING, 0));
+}
+
+#[tokio::test]
+async fn a_salvage_that_power_cuts_interrupt_brings_everything_once() {
+    let (mut gateway, files) = full(End::Stop).await;
+    files.change(|file| file[..PAGE].fill(0));
+    for _ in 0..3 {
+        gateway.agent.start();
+        gateway.agent.logs("running").await;
+        gateway.agent.power_off().await;
+    }
+
+    let Outcome { arrived, lost, .. } = recovers(&mut gateway).await;
+
+    assert_eq!((arrived, lost), (WAITING, 0));
+    assert_eq!(files.aside().len(), 1);
+}
+
+#[tokio::test]
+async fn a_buffer_of_a_later_version_is_refused_and_not_touched() {
+    let (mut gateway, files) = full(End::Stop).await;
+    files.change(|file| file[60..64].copy_from_slice(&77_u32.to_be_bytes()));
+    let before = fs::read(files.database()).unwrap();
+
+    gateway.agent.start();
+    let (status, log) = gateway.agent.ends().await;
+
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("schema version 77"), "{log}");
+    assert_eq!(fs::read(files.database()).unwrap(), before);
+    assert!(files.aside().is_empty());
+}
