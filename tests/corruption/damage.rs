@@ -21,6 +21,7 @@ async fn pages_of_noise_cost_what_was_on_them_and_nothing_else() {
         // A page of a chunk costs the chunk, and that is some sixty readings here.
         assert!(arrived >= WAITING / 2, "seed {seed}: {arrived}");
         assert!(missing == 0 || lost > 0, "seed {seed}: {missing}");
+        assert!(arrived + lost <= WAITING, "seed {seed}: {arrived} and {lost}");
         assert!(status.problems().iter().any(|problem| problem.contains("may be deleted")), "{:?}", status.problems());
     }
 }
@@ -36,6 +37,7 @@ async fn pages_of_zeros_cost_what_was_on_them_and_nothing_else() {
         // A page of a chunk costs the chunk, and that is some sixty readings here.
         assert!(arrived >= WAITING / 2, "seed {seed}: {arrived}");
         assert!(missing == 0 || lost > 0, "seed {seed}: {missing}");
+        assert!(arrived + lost <= WAITING, "seed {seed}: {arrived} and {lost}");
     }
 }
 
