@@ -23,9 +23,9 @@ use tracing::{error, info};
 
 use crate::{
     backoff,
-    buffer::{Buffer, BufferError, BufferSettings, Lane, Layout, Opened},
+    buffer::{Buffer, BufferError, BufferSettings, Lane, Layout, Opened, StreamRules},
     clock::{Boot, Clock},
-    config::{Config, DestinationConfig, SourceConfig, StreamConfig, WhenFull},
+    config::{Config, DestinationConfig, SourceConfig, StreamConfig},
     drain::{self, Drain, DrainSettings},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
     kinesis::{Client, ClientError},
@@ -247,14 +247,22 @@ async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Op
         SourceConfig::Mqtt(_) | SourceConfig::Serial(_) => None,
     };
     let stream = |(name, stream): (&String, &StreamConfig)| {
-        let when_full: WhenFull = stream.when_full.unwrap_or(config.buffer.when_full);
-        (name.clone(), (when_full, stream.max_size.map(|size| size.0)))
+        let rules = StreamRules {
+            when_full: stream.when_full.unwrap_or(config.buffer.when_full),
+            max_size: stream.max_size.map(|size| size.0),
+            max_age: stream.max_age.or(config.buffer.max_age),
+            priority: stream.priority,
+            encoding: stream.encoding,
+        };
+        (name.clone(), rules)
     };
     let settings = BufferSettings {
         path: state_dir.join("buffer.db"),
         hold: config.buffer.hold,
         memory: config.buffer.memory.0,
         max_size: config.buffer.max_size.0,
+        keep_free: config.buffer.keep_free.0,
+        device: config.device.id.clone(),
         // One that is switched off takes nothing more; what it has still goes out.
         streams: config.streams.iter().map(stream).collect(),
         windows: plan.source_ids().filter_map(window).collect(),

@@ -119,7 +119,13 @@ impl Ledger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The buffer was full, and the oldest gave way.
-    Overflow,
+    DropOldest,
+    /// The buffer was full, and what arrived was not kept.
+    DropNewest,
+    /// The buffer was full, and some of each topic's readings gave way.
+    Thin,
+    /// It had waited for longer than `max_age`.
+    MaxAge,
     /// QoS 0 has no way to hold the sender, and the buffer was full.
     NoRoom,
     /// The bytes on disk are not those that were written.
@@ -136,13 +142,22 @@ impl Reason {
     /// As it stands in the status and in metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Overflow => "overflow",
+            Self::DropOldest => "drop_oldest",
+            Self::DropNewest => "drop_newest",
+            Self::Thin => "thin",
+            Self::MaxAge => "max_age",
             Self::NoRoom => "no_room",
             Self::Corrupt => "corrupt",
             Self::TooLarge => "too_large",
             Self::Unrouted => "unrouted",
             Self::Refused => "refused",
         }
+    }
+
+    /// The reason whose [`Self::name`] is `name`.
+    pub fn named(name: &str) -> Option<Self> {
+        use Reason::{Corrupt, DropNewest, DropOldest, MaxAge, NoRoom, Thin, TooLarge, Unrouted};
+        [DropOldest, DropNewest, Thin, MaxAge, NoRoom, Corrupt, TooLarge, Unrouted].into_iter().find(|why| why.name() == name)
     }
 }
 
@@ -458,7 +473,7 @@ mod tests {
         let status = Status::default();
         status.received("readings", 10);
         status.delivered("readings", 4);
-        status.dropped("readings", Reason::Overflow, 3);
+        status.dropped("readings", Reason::DropOldest, 3);
         status.rejected("readings", Reason::TooLarge, 1);
         status.dropped_at_the_door("readings", Reason::NoRoom, 2);
         status.rejected(UNROUTED, Reason::Unrouted, 5);
@@ -467,7 +482,7 @@ mod tests {
 
         assert!(total.balances());
         assert_eq!((total.received, total.delivered, total.buffered), (18, 4, 3));
-        assert_eq!(total.dropped.get(Reason::Overflow), 3);
+        assert_eq!(total.dropped.get(Reason::DropOldest), 3);
         assert_eq!(total.rejected.get(Reason::Unrouted), 5);
     }
 

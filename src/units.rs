@@ -144,6 +144,24 @@ pub mod duration {
     }
 }
 
+/// The same for a setting that may be left out.
+pub mod optional_duration {
+    use super::{Deserializer, Duration, Serializer, duration};
+
+    /// Reads a text such as `"30d"`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+        duration::deserialize(from).map(Some)
+    }
+
+    /// Writes it as it is read.
+    pub fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        match span {
+            Some(span) => duration::serialize(span, to),
+            None => to.serialize_none(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -104,7 +104,7 @@ impl Agent {
     fn has_seen_everything(&self) {
         self.status.received("readings", 10);
         self.status.delivered("readings", 4);
-        self.status.dropped("readings", Reason::Overflow, 2);
+        self.status.dropped("readings", Reason::DropOldest, 2);
         self.status.rejected("readings", Reason::TooLarge, 1);
         self.status.duplicated("readings", 3);
         self.status.rejected(UNROUTED, Reason::Unrouted, 5);
@@ -187,7 +187,7 @@ async fn the_status_has_the_names_and_shapes_that_other_programs_rely_on() {
     assert_eq!(shown["state"], "buffering");
     assert_eq!(shown["device"], "gw-0042");
     assert_eq!(shown["ledger"]["received"], 16);
-    assert_eq!(shown["ledger"]["dropped"], serde_json::json!({ "overflow": 2 }));
+    assert_eq!(shown["ledger"]["dropped"], serde_json::json!({ "drop_oldest": 2 }));
     assert_eq!(shown["ledger"]["rejected"], serde_json::json!({ "too_large": 1, "unrouted": 5 }));
     assert_eq!(shown["backlog"]["oldest_ts"], 1_700_000_000_000_i64);
     assert!(shown["backlog"]["full_in_s"].is_null() && shown["link"]["address"].is_null());
@@ -252,7 +252,7 @@ async fn metrics_are_valid_prometheus_text_with_the_published_names() {
         r#"headwater_readings_received_total{stream="readings"} 11"#,
         r#"headwater_readings_delivered_total{stream="readings"} 4"#,
         r#"headwater_readings_duplicated_total{stream="readings"} 3"#,
-        r#"headwater_readings_dropped_total{stream="readings",reason="overflow"} 2"#,
+        r#"headwater_readings_dropped_total{stream="readings",reason="drop_oldest"} 2"#,
         r#"headwater_readings_rejected_total{stream="",reason="unrouted"} 5"#,
         r#"headwater_backlog_readings{stream="readings"} 4"#,
         r#"headwater_backlog_bytes{stream="readings"} 400"#,
@@ -293,7 +293,7 @@ async fn the_page_is_the_status_in_plain_text_and_only_get_is_answered() {
 
     assert!(page.headers.contains("content-type: text/plain"), "{}", page.headers);
     for part in
-        ["gw-0042: buffering", "16 received = 4 delivered + 4 buffered + 2 dropped (overflow 2)", "to do: check that port 443"]
+        ["gw-0042: buffering", "16 received = 4 delivered + 4 buffered + 2 dropped (drop_oldest 2)", "to do: check that port 443"]
     {
         assert!(page.body.contains(part), "{part} is not in\n{}", page.body);
     }

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     BufferError, Chunk, Lane, LaneId, Layout, Pool,
-    pool::Policy,
-    store::{IMPORTED, Insert, Salvaged, Store, Transaction},
+    pool::{Policy, SalvagedRow},
+    store::{IMPORTED, Salvaged, Store, Transaction},
 };
 use crate::{
     clock::{Boot, Setting},
@@ -61,13 +61,13 @@ pub fn import(
     right: &[(Boot, Setting)],
     chunks: impl Iterator<Item = (Layout, Chunk)>,
 ) -> Result<Imported, BufferError> {
-    let mut store = Store::open(path, max_size)?;
+    let mut store = Store::open(path, max_size, 0)?;
     let mut target = Target::of(&store)?;
     let mut imported = Imported::default();
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for (layout, chunk) in chunks {
         let name = (layout.stream.clone(), layout.number, chunk.run);
-        let below = chunk.first_seq + chunk.readings;
+        let below = chunk.notice().map_or(chunk.first_seq + chunk.readings, |notice| notice.to + 1);
         if target.names.holds(&name, chunk.first_seq, below) {
             imported.known += chunk.readings;
             continue;
@@ -94,7 +94,7 @@ struct Target {
 
 impl Target {
     fn of(store: &Store) -> Result<Self, BufferError> {
-        let policy = Policy { hold: std::time::Duration::ZERO, memory: 0, streams: BTreeMap::new() };
+        let policy = Policy { hold: std::time::Duration::ZERO, memory: 0, device: String::new(), streams: BTreeMap::new() };
         let (mut pool, mut lanes, mut names) = (Pool::new(policy), Vec::new(), Names::default());
         let stored = store.lanes()?;
         store.each_name(|lane, run, first, below| {
@@ -127,7 +127,7 @@ impl Target {
             return Err(BufferError::Full { path: path.into() });
         }
         let rows = self.pool.place(chunks);
-        let inserts = rows.iter().map(|row| Insert { number: row.number, chunk: &row.chunk, earlier: row.earlier }).collect();
+        let inserts = rows.iter().map(SalvagedRow::insert).collect();
         let salvaged = Some(Salvaged { progress: None, right });
         store.commit(&Transaction { inserts, salvaged, ..Transaction::default() })?;
         self.pool.salvaged(&rows);

@@ -31,12 +31,12 @@ pub use error::{BoxError, BufferError};
 pub use salvage::guess;
 pub use store::{Process, owner_of};
 
-use self::pool::{Oldest, Policy, Pool, Receipts, StreamPolicy};
+use self::pool::{Oldest, Policy, Pool, Receipts};
 use crate::{
     clock::{Belief, Unsure},
-    config::WhenFull,
+    config::{Encoding, WhenFull},
     reading::{Fingerprint, Ordinal, SourceId, Timestamp},
-    record::{Previous, RunId},
+    record::{Notice, Previous, RunId, kpl::first_record},
     status::Status,
 };
 
@@ -51,10 +51,29 @@ pub struct BufferSettings {
     pub memory: u64,
     /// Bytes on disk, all files together.
     pub max_size: u64,
-    /// By stream: what gives way when it is full, and its own bound in bytes.
-    pub streams: BTreeMap<String, (WhenFull, Option<u64>)>,
+    /// Bytes of the file system that are left to everyone else.
+    pub keep_free: u64,
+    /// The gateway's name, for notices.
+    pub device: String,
+    /// By stream: what it may take, and what gives way.
+    pub streams: BTreeMap<String, StreamRules>,
     /// Sources whose sender repeats what was not acknowledged, and how many of their readings it has in flight at most.
     pub windows: BTreeMap<String, (SourceId, u16)>,
+}
+
+/// What one stream may take, and what gives way when it takes more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamRules {
+    /// What gives way when it or the whole buffer is full.
+    pub when_full: WhenFull,
+    /// Bytes of its readings that may wait.
+    pub max_size: Option<u64>,
+    /// Readings that have waited longer are dropped.
+    pub max_age: Option<Duration>,
+    /// When the whole buffer is full, streams with a higher one give way last.
+    pub priority: u16,
+    /// How its notices are written.
+    pub encoding: Encoding,
 }
 
 /// A lane's row in the file; the same for as long as its layout is.
@@ -102,6 +121,8 @@ pub struct Chunk {
     pub arrived: Timestamp,
     /// How the clock was set when they arrived, if nobody knew it to be right.
     pub unsure: Option<Unsure>,
+    /// The first record is a notice and no reading.
+    pub notice: bool,
     /// The partition keys of the readings, where they are not the lane's own.
     pub keys: Option<Arc<[String]>>,
     /// KPL `records` fields.
@@ -109,6 +130,11 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// What its first record says, if that is a notice.
+    pub fn notice(&self) -> Option<Notice> {
+        Notice::decode(first_record(&self.data).ok()?.data)
+    }
+
     /// What it takes of memory and disk, its keys included.
     pub fn bytes(&self) -> u64 {
         let keys: usize = self.keys.iter().flat_map(|keys| keys.iter()).map(|key| key.len() + KEY_OVERHEAD).sum();
@@ -161,6 +187,8 @@ pub struct Piece {
     pub readings: u64,
     /// When the chunk's first reading arrived.
     pub arrived: Timestamp,
+    /// It begins with a notice, which is no reading.
+    pub notice: bool,
     /// As in [`Chunk`].
     pub unsure: Option<Unsure>,
     /// As in [`Chunk`].
@@ -233,6 +261,7 @@ impl Piece {
             readings: chunk.readings - position.readings,
             arrived: chunk.arrived,
             unsure: chunk.unsure,
+            notice: chunk.notice && position.offset == 0,
             keys: chunk.keys.clone(),
             data: chunk.data.slice(offset..),
         }
@@ -270,7 +299,6 @@ struct Inner {
 struct ReadRequest {
     lane: LaneId,
     from: Position,
-    below: u64,
     at_most: u64,
     reply: oneshot::Sender<Result<Option<Taken>, BufferError>>,
 }
@@ -349,20 +377,38 @@ impl Buffer {
                 let mut inner = self.lock();
                 match inner.pool.oldest(lane, at_most) {
                     Oldest::Nothing => return Ok(None),
-                    Oldest::InMemory(taken) => return Ok(Some(taken)),
-                    Oldest::OnDisk(from, below) => {
+                    Oldest::InMemory(taken) => {
+                        drop(inner);
+                        match self.unless_empty(taken) {
+                            Some(taken) => return Ok(Some(taken)),
+                            None => continue,
+                        }
+                    }
+                    Oldest::OnDisk(from) => {
                         let (reply, answer) = oneshot::channel();
-                        inner.reads.push_back(ReadRequest { lane, from, below, at_most, reply });
+                        inner.reads.push_back(ReadRequest { lane, from, at_most, reply });
                         answer
                     }
                 }
             };
             self.0.0.work.notify_one();
             // Nothing came back when the head of the lane was dropped or is corrupt: then there is another head.
-            if let Some(taken) = answer.await.map_err(|_| BufferError::Closed)?? {
+            let taken = answer.await.map_err(|_| BufferError::Closed)??;
+            if let Some(taken) = taken.and_then(|taken| self.unless_empty(taken)) {
                 return Ok(Some(taken));
             }
         }
+    }
+
+    /// What is left where raw readings were dropped has no bytes, and nobody has to confirm it.
+    fn unless_empty(&self, taken: Taken) -> Option<Taken> {
+        let last = taken.pieces.last().filter(|_| taken.pieces.iter().all(|piece| piece.data.is_empty()));
+        let Some(Position { number, .. }) = last.map(|piece| piece.position) else { return Some(taken) };
+        let mut inner = self.lock();
+        let up_to = Position { number: number + 1, ..Position::default() };
+        let receipts = inner.pool.forget(Instant::now(), taken.lane, &Delivered { readings: 0, bytes: 0, up_to });
+        self.settle(inner, &receipts);
+        None
     }
 
     /// `delivered` of `lane` was confirmed by its destination. What was written of it goes with the next insert.
@@ -464,9 +510,7 @@ impl Drop for Handle {
 
 impl From<&BufferSettings> for Policy {
     fn from(settings: &BufferSettings) -> Self {
-        let stream = |(name, (when_full, max_size)): (&String, &(WhenFull, Option<u64>))| {
-            (name.clone(), StreamPolicy { when_full: *when_full, max_size: *max_size })
-        };
-        Self { hold: settings.hold, memory: settings.memory, streams: settings.streams.iter().map(stream).collect() }
+        let BufferSettings { hold, memory, device, streams, .. } = settings;
+        Self { hold: *hold, memory: *memory, device: device.clone(), streams: streams.clone() }
     }
 }

@@ -7,9 +7,12 @@
 //! (`aside.rs`), or overflow took it (`overflow.rs`).
 
 mod aside;
+mod newest;
+mod notice;
 mod overflow;
 mod repeats;
 mod salvaged;
+mod thin;
 mod time;
 mod write;
 
@@ -18,13 +21,12 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    ops::Range,
     time::{Duration, Instant},
 };
 
 use super::{
-    Chunk, Delivered, Group, Lane, LaneId, Layout, Mark, Piece, Position, Taken,
-    store::{Delete, Earlier, StoredLane},
+    Chunk, Delivered, Group, Lane, LaneId, Layout, Mark, Piece, Position, StreamRules, Taken,
+    store::{Delete, Earlier, Gap, StoredLane},
 };
 use crate::{
     clock::{Belief, Boot, Setting, Trust, Unsure},
@@ -34,8 +36,10 @@ use crate::{
 };
 
 use self::{repeats::Repeats, time::arrival};
-pub(super) use aside::Cut;
-pub(super) use overflow::Victim;
+pub(super) use aside::{Cut, Whole};
+pub(super) use overflow::{GiveWay, Rewrite};
+pub(super) use salvaged::SalvagedRow;
+pub(super) use thin::Phases;
 pub(super) use write::{Right, Write};
 
 /// When something has to be written, and what gives way.
@@ -45,15 +49,10 @@ pub(super) struct Policy {
     pub(super) hold: Duration,
     /// Bytes of readings in memory, at most.
     pub(super) memory: u64,
+    /// The gateway's name, for notices.
+    pub(super) device: String,
     /// By stream; one that is not here has left the configuration.
-    pub(super) streams: BTreeMap<String, StreamPolicy>,
-}
-
-/// What one stream may take, and what gives way when it takes more.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StreamPolicy {
-    pub(super) when_full: WhenFull,
-    pub(super) max_size: Option<u64>,
+    pub(super) streams: BTreeMap<String, StreamRules>,
 }
 
 #[derive(Debug)]
@@ -95,8 +94,16 @@ struct LaneState {
     written_below: u64,
     /// Rows below this number were deleted.
     deleted_below: u64,
-    /// Rows behind what is on its way that were given up: nobody reads them any more, and they go with the next transaction.
-    hole: Option<Range<u64>>,
+    /// Rows from this number on were written by this process, so that they are no older than it.
+    ours_from: u64,
+    /// Rows below this number have nothing left to drop, or had not when they were looked at.
+    spent_below: u64,
+    /// Not before this is it looked at again for what has waited too long.
+    look_again: Option<Instant>,
+    /// How far the readings on disk are thinned.
+    thinned: thin::Pass,
+    /// The last row, if it stands for the newest that were refused.
+    refused: Option<newest::Tail>,
     /// Arrival of what is to be sent next, or of something before it.
     oldest: Option<Timestamp>,
     /// The last name that this run gave.
@@ -105,9 +112,15 @@ struct LaneState {
 
 #[derive(Debug)]
 struct Held {
+    number: u64,
     chunk: Chunk,
     earlier: Earlier,
+    /// What is gone here, and the first number that it stands for.
+    gap: Option<Gap>,
+    from: u64,
     group: u64,
+    /// Later groups whose chunks it stands for.
+    also: Vec<u64>,
     since: Instant,
     written: bool,
 }
@@ -128,8 +141,8 @@ pub(super) type Receipts = Vec<(SourceId, Ordinal)>;
 pub(super) enum Oldest {
     Nothing,
     InMemory(Taken),
-    /// On disk, from this position on, and below this number.
-    OnDisk(Position, u64),
+    /// On disk, from this position on.
+    OnDisk(Position),
 }
 
 impl Earlier {
@@ -148,26 +161,18 @@ impl Earlier {
 impl LaneState {
     /// The number of the first chunk that is in memory, or of the next one.
     fn memory_from(&self) -> u64 {
-        self.next - self.memory.len() as u64
+        self.memory.front().map_or(self.next, |held| held.number)
     }
 
-    /// Behind the hole, if `position` has reached it.
-    fn behind_the_hole(&self, position: Position) -> Position {
-        match &self.hole {
-            Some(hole) if hole.contains(&position.number) => Position { number: hole.end, ..Position::default() },
-            _ => position,
-        }
+    /// The place in memory of the chunk with number `number`.
+    fn held(&self, number: u64) -> Option<usize> {
+        self.memory.binary_search_by_key(&number, |held| held.number).ok()
     }
 
     /// The range of rows that are confirmed, and wait for their delete.
     fn deletable(&self) -> Option<Delete> {
         let below = self.position.number.min(self.written_below);
-        (below > self.deleted_below).then(|| Delete {
-            lane: self.lane.id,
-            from: self.deleted_below,
-            up_to: below - 1,
-            hole: Earlier::default(),
-        })
+        (below > self.deleted_below).then(|| Delete { lane: self.lane.id, from: self.deleted_below, up_to: below - 1 })
     }
 }
 
@@ -193,10 +198,12 @@ impl Pool {
         let (first, waiting, total, oldest) = match stored.ends {
             None => (stored.next, Earlier::default(), Earlier::default(), None),
             Some((first, last)) => {
-                let total = Earlier { readings: last.earlier.readings + last.readings, bytes: last.earlier.bytes + last.bytes };
+                let mut total = last.earlier;
+                total.add(last.counted().readings, last.counted().bytes);
+                let (gone, gone_bytes) = stored.gone;
                 let waiting = Earlier {
-                    readings: total.readings.saturating_sub(first.earlier.readings),
-                    bytes: total.bytes.saturating_sub(first.earlier.bytes),
+                    readings: total.readings.saturating_sub(first.earlier.readings + gone),
+                    bytes: total.bytes.saturating_sub(first.earlier.bytes).saturating_add_signed(-gone_bytes),
                 };
                 (first.number, waiting, total, Some(first.arrived))
             }
@@ -210,7 +217,11 @@ impl Pool {
             memory: VecDeque::new(),
             written_below: stored.next,
             deleted_below: first,
-            hole: None,
+            ours_from: stored.next,
+            spent_below: 0,
+            look_again: None,
+            thinned: thin::Pass::default(),
+            refused: None,
             oldest,
             last_name: None,
             lane: stored.lane,
@@ -242,11 +253,22 @@ impl Pool {
             let earlier = state.total;
             state.total.add(chunk.readings, bytes);
             state.waiting.add(chunk.readings, bytes);
+            state.memory.push_back(Held {
+                number: state.next,
+                chunk,
+                earlier,
+                gap: None,
+                from: state.next,
+                group: number,
+                also: Vec::new(),
+                since: group.since,
+                written: false,
+            });
             state.next += 1;
-            state.memory.push_back(Held { chunk, earlier, group: number, since: group.since, written: false });
             open += 1;
         }
         self.groups.push_back(OpenGroup { number, open, marks: group.marks });
+        self.writing.look_again(); // it may be what gives way
         self.ask_if_half_full();
         self.close_groups()
     }
@@ -259,23 +281,21 @@ impl Pool {
         if position.number >= state.next {
             return Oldest::Nothing;
         }
-        let Some(skip) = position.number.checked_sub(state.memory_from()) else {
+        if position.number < state.memory_from() {
             state.outstanding = u64::MAX; // until `took` knows how far the read went
-            let below = state.hole.as_ref().map_or(u64::MAX, |hole| hole.start);
-            return Oldest::OnDisk(position, below);
-        };
+            return Oldest::OnDisk(position);
+        }
         let mut pieces = Vec::new();
         let mut bytes = 0;
-        let held = state.memory.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX));
-        for (number, held) in (position.number..).zip(held) {
+        for held in state.memory.iter().filter(|held| held.number >= position.number) {
             if bytes >= at_most {
                 break;
             }
-            let piece = Piece::starting_at(number, &held.chunk, position);
+            let piece = Piece::starting_at(held.number, &held.chunk, position);
             bytes += piece.data.len() as u64;
+            state.outstanding = held.number + 1;
             pieces.push(piece);
         }
-        state.outstanding = position.number + pieces.len() as u64;
         Oldest::InMemory(Taken { lane, pieces })
     }
 
@@ -287,7 +307,7 @@ impl Pool {
         match below {
             Some((_, oldest)) => state.oldest = Some(oldest),
             None => {
-                let number = state.hole.as_ref().map_or_else(|| state.memory_from(), |hole| hole.end);
+                let number = state.memory_from();
                 self.advance(now, lane, Position { number, ..Position::default() });
             }
         }
@@ -296,15 +316,16 @@ impl Pool {
     /// What was outstanding of `lane` waits again.
     pub(super) fn release(&mut self, lane: LaneId) {
         self.writing.look_again();
-        let hole_is_deleted = !self.writing.deletes_from(lane);
         if let Some(state) = self.lanes.get_mut(&lane) {
             state.outstanding = 0;
-            state.hole.take_if(|_| hole_is_deleted);
+            // What was on its way may be dropped like any other.
+            state.spent_below = 0;
         }
     }
 
     /// `delivered` of `lane` was confirmed. The rows of what was written go with the next insert.
     pub(super) fn forget(&mut self, now: Instant, lane: LaneId, delivered: &Delivered) -> Receipts {
+        self.writing.look_again();
         let Some(state) = self.lanes.get_mut(&lane) else { return Receipts::new() };
         state.outstanding = 0;
         state.waiting.subtract(delivered.readings, delivered.bytes);
@@ -315,7 +336,6 @@ impl Pool {
     /// What is before `position` of `lane` is not needed any more.
     fn advance(&mut self, now: Instant, lane: LaneId, position: Position) {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
-        let position = state.behind_the_hole(position);
         state.position = position;
         let mut closed = Vec::new();
         while state.memory_from() < position.number
@@ -325,6 +345,7 @@ impl Pool {
             if !held.written {
                 self.unwritten -= held.chunk.bytes();
                 closed.push(held.group);
+                closed.extend(held.also);
             }
         }
         if position.number >= state.memory_from() {

@@ -175,7 +175,8 @@ fn salvage(job: Job, later: &BTreeSet<LaneId>, shared: &Arc<Shared>) -> bool {
                 *lost.entry(stream.to_owned()).or_default() += missing;
                 progress.lost += missing;
             }
-            if let (Some(chunk), Some(lane)) = (item.chunk, target) {
+            // Where raw readings were dropped nothing is left to be sent.
+            if let (Some(chunk), Some(lane)) = (item.chunk.filter(|chunk| !chunk.data.is_empty()), target) {
                 bytes += chunk.bytes();
                 progress.readings += chunk.readings;
                 batch.push(Chunk { lane: lane.id, ..chunk });
@@ -220,7 +221,7 @@ fn salvage(job: Job, later: &BTreeSet<LaneId>, shared: &Arc<Shared>) -> bool {
 
 /// Readings that were between this chunk and the last one of its lane.
 fn missing_before(seen: &mut BTreeMap<LaneId, Earlier>, item: &Item) -> u64 {
-    let after = Earlier { readings: item.earlier.readings.saturating_add(item.readings), bytes: 0 };
+    let after = Earlier { readings: item.earlier.readings.saturating_add(item.readings + item.gone), bytes: 0 };
     match seen.insert(item.lane, after) {
         // A count that began anew is smaller.
         Some(before) => item.earlier.readings.saturating_sub(before.readings),

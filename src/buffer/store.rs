@@ -8,10 +8,13 @@
 //! known at the start without counting.
 
 mod aside;
+mod gaps;
 mod lock;
 mod migrate;
 mod open;
 mod quarantine;
+mod reserve;
+mod room;
 mod salvage;
 mod time;
 mod vfs;
@@ -19,13 +22,13 @@ mod vfs;
 pub use lock::{Process, owner_of};
 pub(super) use {
     aside::{Aside, SetAside},
+    gaps::Gap,
     migrate::{APPLICATION_ID, SCHEMA_VERSION},
     quarantine::{files as quarantined, quarantine},
     salvage::{IMPORTED, Progress, Salvaged},
 };
 
 use std::{
-    fs,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
@@ -33,10 +36,14 @@ use std::{
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use self::lock::Lock;
+use self::{
+    gaps::{HEAD, STORED},
+    lock::Lock,
+    reserve::Reserve,
+};
 use super::{BufferError, Chunk, Lane, LaneId, Layout};
 use crate::{
-    clock::{Boot, Setting},
+    clock::{Boot, Setting, Unsure},
     reading::{Fingerprint, Timestamp},
     record::{Previous, RunId},
 };
@@ -58,12 +65,18 @@ pub(super) struct Store {
     path: PathBuf,
     page_budget: u64,
     checkpoint_frames: u64,
+    /// Most that the WAL takes.
+    wal_bytes: u64,
+    /// Bytes of the file system that are left to everyone else.
+    keep_free: u64,
+    reserve: Reserve,
     pages_used: u64,
     /// What is in the table `rejected`, and the bound of its bytes.
     set_aside: SetAside,
     most_set_aside: u64,
     /// Held while the file is open.
     _lock: Option<Lock>,
+    page_count: u64,
 }
 
 /// What one transaction does.
@@ -96,9 +109,6 @@ pub(super) struct Delete {
     pub(super) lane: LaneId,
     pub(super) from: u64,
     pub(super) up_to: u64,
-    /// What is deleted although earlier chunks stay, because they are on their way: those count it as theirs, so that the difference
-    /// between a lane's ends is what waits.
-    pub(super) hole: Earlier,
 }
 
 /// A chunk to be written.
@@ -106,6 +116,9 @@ pub(super) struct Insert<'a> {
     pub(super) number: u64,
     pub(super) chunk: &'a Chunk,
     pub(super) earlier: Earlier,
+    /// What is gone here, and from which number on rows go that this one stands for.
+    pub(super) gap: Option<Gap>,
+    pub(super) from: u64,
 }
 
 /// What a lane had before a chunk, since the lane began.
@@ -133,6 +146,10 @@ pub(super) struct Head {
     pub(super) bytes: u64,
     pub(super) arrived: Timestamp,
     pub(super) earlier: Earlier,
+    pub(super) run: RunId,
+    pub(super) first_seq: u64,
+    pub(super) unsure: Option<Unsure>,
+    pub(super) gap: Option<Gap>,
 }
 
 /// A lane as the file knows it.
@@ -147,6 +164,8 @@ pub(super) struct StoredLane {
     pub(super) salvage: Option<String>,
     /// Its first and last chunk.
     pub(super) ends: Option<(Head, Head)>,
+    /// Readings and bytes that it counts and that are in no chunk.
+    pub(super) gone: (u64, i64),
 }
 
 impl Store {
@@ -155,7 +174,7 @@ impl Store {
         let read = || -> rusqlite::Result<Vec<StoredLane>> {
             let mut lanes = Vec::new();
             let mut select = self.connection.prepare(
-                "SELECT id, stream, number, of, partition_key, hash_key, next, run, seq, template, named, salvage
+                "SELECT id, stream, number, of, partition_key, hash_key, next, run, seq, template, named, salvage, gone, gone_bytes
                      FROM lane ORDER BY id",
             )?;
             let mut rows = select.query([])?;
@@ -185,6 +204,7 @@ impl Store {
                     named: row.get::<_, Option<i64>>(10)?.unwrap_or_default(),
                     salvage: row.get(11)?,
                     ends,
+                    gone: (row.get(12)?, row.get(13)?),
                 });
             }
             Ok(lanes)
@@ -262,6 +282,9 @@ impl Store {
 
     /// What follows a commit that is on the disk already: counts it, and empties the WAL into the file when that is due.
     pub(super) fn keep_up(&mut self) -> Result<(), BufferError> {
+        if !self.reserve.is_held() {
+            self.reserve.hold(self.free());
+        }
         self.measure().map_err(|source| self.unwritable(source))
     }
 
@@ -279,16 +302,13 @@ impl Store {
         write().map_err(|source| self.unwritable(source))
     }
 
-    /// Chunks of `lane` from number `from` on and below `below`: as many as hold `at_most` bytes, and at least one if there is one.
-    pub(super) fn read(&self, lane: LaneId, from: u64, below: u64, at_most: u64) -> Result<Vec<Stored>, BufferError> {
+    /// Chunks of `lane` from number `from` on: as many as hold `at_most` bytes, and at least one if there is one.
+    pub(super) fn read(&self, lane: LaneId, from: u64, at_most: u64) -> Result<Vec<Stored>, BufferError> {
         let read = || -> rusqlite::Result<Vec<Stored>> {
             let mut chunks = Vec::new();
             let mut bytes = 0;
-            let mut select = self.connection.prepare_cached(
-                "SELECT id, readings, ts, run, seq, crc, keys, data, boot, setting FROM chunk LEFT JOIN unsure ON chunk = id
-                 WHERE id BETWEEN ? AND ? ORDER BY id",
-            )?;
-            let mut rows = select.query([row_id(lane, from), row_id(lane, (below - 1).min(MAX_NUMBER))])?;
+            let mut select = self.connection.prepare_cached(&format!("{STORED} WHERE c.id BETWEEN ? AND ? ORDER BY c.id"))?;
+            let mut rows = select.query([row_id(lane, from), row_id(lane, MAX_NUMBER)])?;
             while bytes < at_most {
                 let Some(row) = rows.next()? else { break };
                 let stored = stored_from(lane, row)?;
@@ -300,92 +320,19 @@ impl Store {
         read().map_err(|source| self.unreadable(source))
     }
 
-    /// The first chunk of `lane` from number `from` on, without its data.
-    pub(super) fn first(&self, lane: LaneId, from: u64) -> Result<Option<Head>, BufferError> {
-        let read = || {
-            self.connection
-                .prepare_cached(&select_head("ASC"))?
-                .query_row([row_id(lane, from), row_id(lane, MAX_NUMBER)], head_from)
-                .optional()
-        };
-        read().map_err(|source| self.unreadable(source))
-    }
-
-    /// Gives the file system back what an outage took, once little is left of it.
-    pub(super) fn shrink_if_worth_it(&mut self) -> Result<(), BufferError> {
-        // A quarter of what it gives back, at most, is what it writes. All that is used is copied in memory and goes through the WAL in
-        // one transaction, so that is a few megabytes at most, however much an outage took; more where the file has passed a bound
-        // that was lowered.
-        const FREE: u64 = (64 << 20) / PAGE_BYTES;
-        const SHARE: u64 = 4;
-        const COPIED: u64 = (4 << 20) / PAGE_BYTES;
-        const COPIED_BEYOND_BOUND: u64 = 4 * COPIED;
-        let shrink = |store: &mut Self| -> rusqlite::Result<()> {
-            let pages: u64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-            let free = pages - store.pages_used;
-            let copied = if pages > store.page_budget { COPIED_BEYOND_BOUND } else { COPIED };
-            if free < FREE || store.pages_used > (free / SHARE).min(copied) {
-                return Ok(());
-            }
-            store.connection.execute_batch("VACUUM")?;
-            store.measure()?;
-            store.checkpoint()
-        };
-        shrink(self).map_err(|source| self.unwritable(source))
-    }
-
-    /// Pages that one more row with `bytes` of data needs at most.
-    pub(super) fn pages_for(bytes: u64) -> u64 {
-        bytes.div_ceil(BLOB_BYTES_A_PAGE) + 1
-    }
-
-    /// Pages in use, and how many there may be.
-    pub(super) fn pages(&self) -> (u64, u64) {
-        // The b-tree's inner pages and the small tables need room too.
-        (self.pages_used, self.page_budget - self.page_budget / 32 - 16)
-    }
-
     /// The database file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes of all files together, now.
-    pub(super) fn size(&self) -> u64 {
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
-        [&self.path, &PathBuf::from(wal)].iter().filter_map(|path| fs::metadata(path).ok()).map(|file| file.len()).sum()
-    }
-
-    /// Bytes that the file system still has for us.
-    pub(super) fn free(&self) -> u64 {
-        rustix::fs::statvfs(&self.path).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize))
-    }
-
-    /// Bytes written to the files since the start.
-    pub(super) fn written(&self) -> u64 {
-        vfs::written(&self.connection)
-    }
-
-    /// Learns after a commit how many pages are used and how far the WAL has grown; empties the WAL into the file when it is due.
-    fn measure(&mut self) -> rusqlite::Result<()> {
-        let frames: u64 = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], wal_frames)?;
-        let pages: u64 = self.connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
-        let free: u64 = self.connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
-        self.pages_used = pages - free;
-        if frames >= self.checkpoint_frames { self.checkpoint() } else { Ok(()) }
-    }
-
-    fn checkpoint(&mut self) -> rusqlite::Result<()> {
-        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-    }
-
     fn head(&self, lane: LaneId, order: &str) -> rusqlite::Result<Option<Head>> {
-        self.connection.query_row(&select_head(order), [row_id(lane, 0), row_id(lane, MAX_NUMBER)], head_from).optional()
+        let sql = format!("{HEAD} WHERE c.id BETWEEN ? AND ? ORDER BY c.id {order} LIMIT 1");
+        self.connection.query_row(&sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], head_from).optional()
     }
 
     fn last_name(&self, lane: LaneId) -> rusqlite::Result<Option<Previous>> {
-        let sql = "SELECT run, seq + readings - 1 FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1";
+        let sql = "SELECT run, coalesce(g.last, seq + c.readings - 1) FROM chunk c LEFT JOIN gap g ON g.id = c.id
+            WHERE c.id BETWEEN ? AND ? ORDER BY c.id DESC LIMIT 1";
         let name = |row: &Row| {
             let run: i64 = row.get(0)?;
             Ok(Previous { run: RunId(run.cast_unsigned()), seq: row.get(1)? })
@@ -405,9 +352,12 @@ impl Store {
         if let Some(damaged) = self.damaged(&source) {
             return damaged;
         }
-        // The same code stands for a full file system, where dropping what we have would not help.
-        if source.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.pages_used >= self.page_budget - self.page_budget / 8 {
-            return BufferError::Full { path: self.path.clone() };
+        if source.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            // The same code stands for a full file system, where dropping what we have would not help.
+            if self.pages_used >= self.page_budget - self.page_budget / 8 {
+                return BufferError::Full { path: self.path.clone() };
+            }
+            self.reserve.give_up();
         }
         BufferError::Write { path: self.path.clone(), source: source.into() }
     }
@@ -432,31 +382,28 @@ impl Store {
 }
 
 fn delete_chunks(tx: &rusqlite::Transaction, delete: &Delete, more_comes: bool) -> rusqlite::Result<()> {
-    let Delete { lane, from, up_to, hole } = delete;
+    let Delete { lane, from, up_to } = delete;
     let (first, last) = (row_id(*lane, *from), row_id(*lane, *up_to));
     if !more_comes {
         // An emptied lane has no row left that knows its last name.
         let mut remember = tx.prepare_cached(
             "UPDATE lane SET next = max(next, ?2 + 1),
-                 (run, seq) = (SELECT run, seq + readings - 1 FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
+                 (run, seq) = (SELECT run, coalesce((SELECT last FROM gap WHERE gap.id = chunk.id), seq + readings - 1)
+                               FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
              WHERE id = ?1 AND EXISTS (SELECT 1 FROM chunk WHERE id BETWEEN ?3 AND ?4)
                  AND NOT EXISTS (SELECT 1 FROM chunk WHERE id > ?4 AND id <= ?5)",
         )?;
         remember.execute(params![lane.0, up_to, first, last, row_id(*lane, MAX_NUMBER)])?;
     }
-    let deleted = tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
-    tx.prepare_cached("DELETE FROM unsure WHERE chunk BETWEEN ? AND ?")?.execute([first, last])?;
-    // Where nothing was deleted this is a repetition, and the hole is closed already.
-    if hole.readings > 0 && deleted > 0 {
-        let mut close = tx.prepare_cached(
-            "UPDATE chunk SET earlier = earlier + ?1, earlier_bytes = earlier_bytes + ?2 WHERE id >= ?3 AND id < ?4",
-        )?;
-        close.execute(params![hole.readings, hole.bytes, row_id(*lane, 0), first])?;
-    }
-    Ok(())
+    tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
+    gaps::close(tx, *lane, first, last)
 }
 
-fn insert(tx: &rusqlite::Transaction, Insert { number, chunk, earlier }: &Insert) -> rusqlite::Result<()> {
+fn insert(tx: &rusqlite::Transaction, insert: &Insert) -> rusqlite::Result<()> {
+    if let Some(gap) = &insert.gap {
+        gaps::replace(tx, insert, gap)?;
+    }
+    let Insert { number, chunk, earlier, .. } = insert;
     let keys = chunk.keys.as_ref().map(|keys| keys.join(KEY_SEPARATOR));
     let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
     insert.execute(params![
@@ -493,15 +440,6 @@ fn row_id(lane: LaneId, number: u64) -> i64 {
     i64::from(lane.0) << NUMBER_BITS | (number & MAX_NUMBER).cast_signed()
 }
 
-/// The first or last chunk of a range, without its data; when it arrived is corrected as far as the file knows.
-fn select_head(order: &str) -> String {
-    format!(
-        "SELECT c.id, readings, length(data), ts + coalesce((boot.setting - unsure.setting) / 1000, 0), earlier, earlier_bytes
-         FROM chunk AS c LEFT JOIN unsure ON chunk = c.id LEFT JOIN boot ON boot.id = unsure.boot
-         WHERE c.id BETWEEN ? AND ? ORDER BY c.id {order} LIMIT 1"
-    )
-}
-
 pub(super) fn checksum(keys: Option<&str>, data: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(keys.unwrap_or_default().as_bytes()), data)
 }
@@ -511,10 +449,6 @@ pub(super) fn keys_from(keys: &str) -> impl Iterator<Item = String> {
     keys.split(KEY_SEPARATOR).map(Into::into)
 }
 
-fn wal_frames(row: &Row) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(1)?.max(0).cast_unsigned())
-}
-
 fn head_from(row: &Row) -> rusqlite::Result<Head> {
     Ok(Head {
         number: row.get::<_, i64>(0)?.cast_unsigned() & MAX_NUMBER,
@@ -522,14 +456,19 @@ fn head_from(row: &Row) -> rusqlite::Result<Head> {
         bytes: row.get(2)?,
         arrived: Timestamp(row.get(3)?),
         earlier: Earlier { readings: row.get(4)?, bytes: row.get(5)? },
+        run: RunId(row.get::<_, i64>(6)?.cast_unsigned()),
+        first_seq: row.get(7)?,
+        unsure: time::unsure_from(row.get(8)?, row.get(9)?),
+        gap: Gap::from(row, 10)?,
     })
 }
 
 fn stored_from(lane: LaneId, row: &Row) -> rusqlite::Result<Stored> {
     let readings: u64 = row.get(1)?;
     let run: i64 = row.get(3)?;
-    let keys: Option<String> = row.get(6)?;
-    let data: Vec<u8> = row.get(7)?;
+    let notice: Option<bool> = row.get(6)?;
+    let keys: Option<String> = row.get(7)?;
+    let data: Vec<u8> = row.get(8)?;
     let intact = row.get::<_, u32>(5)? == checksum(keys.as_deref(), &data);
     Ok(Stored {
         number: row.get::<_, i64>(0)?.cast_unsigned() & MAX_NUMBER,
@@ -541,7 +480,8 @@ fn stored_from(lane: LaneId, row: &Row) -> rusqlite::Result<Stored> {
             run: RunId(run.cast_unsigned()),
             first_seq: row.get(4)?,
             arrived: Timestamp(row.get(2)?),
-            unsure: time::unsure_from(row.get(8)?, row.get(9)?),
+            unsure: time::unsure_from(row.get(9)?, row.get(10)?),
+            notice: notice.unwrap_or_default(),
             keys: keys.map(|keys| keys_from(&keys).collect()),
             data: Bytes::from(data),
         }),

@@ -1,6 +1,7 @@
 //! The buffer on a real file, opened and closed as an agent does.
 
 mod aside;
+mod full;
 
 use std::{fs, path::Path};
 
@@ -35,7 +36,9 @@ impl Bench {
             hold: Duration::ZERO,
             memory: 1 << 20,
             max_size: 8 << 20,
-            streams: [("s".to_owned(), (WhenFull::DropOldest, None))].into(),
+            streams: [("s".to_owned(), StreamRules::default())].into(),
+            keep_free: 0,
+            device: "gw".into(),
             windows: [("broker".to_owned(), (SOURCE, 20))].into(),
         };
         Self { dir, settings, layout: layout("s"), status: Status::default(), opened: None, seq: 0, unsure: None }.open()
@@ -99,7 +102,7 @@ impl Bench {
         let readings = taken.pieces.iter().map(|piece| piece.readings).sum();
         let up_to = Position { number: taken.pieces.last().unwrap().position.number + 1, ..Position::default() };
         self.buffer().forget(Instant::now(), lane, "s", &Delivered { readings, bytes, up_to });
-        taken.pieces.into_iter().map(|piece| piece.data)
+        taken.pieces.into_iter().filter(|piece| piece.readings > 0).map(|piece| piece.data)
     }
 
     fn ledger_balances(&self) {
@@ -172,7 +175,7 @@ async fn a_full_buffer_drops_the_oldest_and_the_ledger_says_how_many() {
     let files = size(&bench.settings.path) + size(&bench.dir.path().join("buffer.db-wal"));
     assert!(files <= bench.settings.max_size, "{files}");
     bench.ledger_balances();
-    let dropped = bench.status.lock().ledger_total().dropped.get(Reason::Overflow);
+    let dropped = bench.status.lock().ledger_total().dropped.get(Reason::DropOldest);
 
     let bench = bench.close().await.open();
 
@@ -204,7 +207,7 @@ async fn what_is_on_its_way_is_not_dropped_and_still_counts_after_a_restart() {
 #[tokio::test]
 async fn a_stream_that_blocks_keeps_everything_and_has_no_room() {
     let mut bench = Bench::new().close().await;
-    bench.settings.streams = [("s".to_owned(), (WhenFull::Block, None))].into();
+    bench.settings.streams = [("s".to_owned(), StreamRules { when_full: WhenFull::Block, ..StreamRules::default() })].into();
     let mut bench = bench.open();
     let mut given = 0_u64;
     while bench.buffer().has_room(["s"].into_iter(), 0) || bench.buffer().is_writing() && given < 100 {
@@ -223,7 +226,7 @@ async fn a_stream_that_blocks_keeps_everything_and_has_no_room() {
 #[tokio::test]
 async fn a_stream_over_its_own_bound_loses_its_own_oldest() {
     let mut bench = Bench::new().close().await;
-    bench.settings.streams = [("s".to_owned(), (WhenFull::DropOldest, Some(1_000_000)))].into();
+    bench.settings.streams = [("s".to_owned(), StreamRules { max_size: Some(1_000_000), ..StreamRules::default() })].into();
     let mut bench = bench.open();
     for n in 0..20_u8 {
         bench.holds(vec![n; 100_000]).await;
@@ -319,7 +322,17 @@ async fn a_clean_stop_remembers_names_that_were_never_written() {
 }
 
 fn chunk(lane: LaneId) -> Chunk {
-    Chunk { lane, readings: 1, run: RunId(3), first_seq: 0, arrived: Timestamp(1), unsure: None, keys: None, data: "abc".into() }
+    Chunk {
+        lane,
+        readings: 1,
+        run: RunId(3),
+        first_seq: 0,
+        arrived: Timestamp(1),
+        unsure: None,
+        notice: false,
+        keys: None,
+        data: "abc".into(),
+    }
 }
 
 const BOOT: Boot = Boot(u64::MAX);
@@ -384,11 +397,11 @@ async fn a_clock_that_no_reading_needs_is_not_kept() {
 #[test]
 fn the_last_name_of_a_lane_is_found_without_a_clock() {
     let dir = TempDir::new().unwrap();
-    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20).unwrap();
+    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20, 0).unwrap();
     let lane = store.add_lane(&layout("s")).unwrap();
     let mut insert = |number, run, arrived| {
         let chunk = Chunk { run: RunId(run), arrived: Timestamp(arrived), ..chunk(lane) };
-        let insert = store::Insert { number, chunk: &chunk, earlier: store::Earlier::default() };
+        let insert = store::Insert { number, chunk: &chunk, earlier: store::Earlier::default(), gap: None, from: number };
         store.commit(&store::Transaction { inserts: vec![insert], ..Default::default() }).unwrap();
         let before = store.lanes().unwrap()[0].previous;
         store.remember(&[(lane, number + 3, Previous { run: RunId(run), seq: 9 })]).unwrap();
@@ -402,22 +415,36 @@ fn the_last_name_of_a_lane_is_found_without_a_clock() {
 }
 
 #[test]
-fn a_repeated_transaction_closes_a_hole_once() {
+fn a_repeated_transaction_counts_what_is_gone_once() {
     let dir = TempDir::new().unwrap();
-    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20).unwrap();
+    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20, 0).unwrap();
     let lane = store.add_lane(&layout("s")).unwrap();
-    let chunk = chunk(lane);
+    let chunk =
+        |readings, data: &'static str| Chunk { readings, first_seq: 1, notice: readings == 0, data: data.into(), ..chunk(lane) };
     let earlier = |n| store::Earlier { readings: n, bytes: 3 * n };
-    let inserts = (0..3).map(|n| store::Insert { number: n, chunk: &chunk, earlier: earlier(n) }).collect();
-    store.commit(&store::Transaction { inserts, ..Default::default() }).unwrap();
-    let delete = store::Delete { lane, from: 1, up_to: 1, hole: earlier(1) };
-    let transaction = store::Transaction { deletes: vec![delete], ..Default::default() };
+    let one = chunk(1, "abc");
+    let plain = |n| store::Insert { number: n, chunk: &one, earlier: earlier(n), gap: None, from: n };
+    store.commit(&store::Transaction { inserts: (0..4).map(plain).collect(), ..Default::default() }).unwrap();
+    let waiting = |store: &store::Store| {
+        let stored = &store.lanes().unwrap()[0];
+        let (first, last) = stored.ends.unwrap();
+        let bytes = (last.earlier.bytes + last.bytes - first.earlier.bytes).cast_signed() - stored.gone.1;
+        (last.earlier.readings + last.readings - first.earlier.readings - stored.gone.0, bytes)
+    };
+    // The second and third become a notice of five bytes.
+    let gap = store::Gap { readings: 2, bytes: 1, last: 2, why: Reason::DropOldest, level: 0, notice: true };
+    let notice = chunk(0, "notic");
+    let insert = || store::Insert { number: 2, chunk: &notice, earlier: earlier(1), gap: Some(gap), from: 1 };
+    let rewrite = || store::Transaction { inserts: vec![insert()], ..Default::default() };
 
-    store.commit(&transaction).unwrap();
-    store.commit(&transaction).unwrap();
+    store.commit(&rewrite()).unwrap();
+    store.commit(&rewrite()).unwrap();
 
-    let (first, last) = store.lanes().unwrap()[0].ends.unwrap();
-    assert_eq!(last.earlier.readings + last.readings - first.earlier.readings, 2);
+    assert_eq!(waiting(&store), (2, 11));
+    let delete = || store::Transaction { deletes: vec![store::Delete { lane, from: 0, up_to: 2 }], ..Default::default() };
+    store.commit(&delete()).unwrap();
+    store.commit(&delete()).unwrap();
+    assert_eq!(waiting(&store), (1, 3), "with its row the gap is gone");
 }
 
 #[tokio::test]

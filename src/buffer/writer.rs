@@ -1,6 +1,7 @@
 //! The thread that owns the file: it waits, and does what the pool decides.
 
 mod aside;
+mod overflow;
 mod salvaged;
 
 use std::{
@@ -18,18 +19,16 @@ use tracing::{error, info, warn};
 use super::{
     AsideRequest, Buffer, BufferError, BufferSettings, Handle, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest,
     Shared, Taken,
-    pool::{Right, Victim, Write},
+    pool::{Phases, Right, Write},
     salvage::{self, Job},
     store::{IMPORTED, Insert, Receipt, SetAside, Store, Stored, StoredLane, Transaction, quarantine},
 };
 use crate::{
     clock,
     reading::{Fingerprint, SourceId},
-    status::{BEAT, Reason, Status, what_and_remedy, with_causes},
+    status::{BEAT, Status, what_and_remedy, with_causes},
 };
 
-/// What is freed at least when something has to give way, so that a trickle into a full buffer does not pay for it each time.
-const FREED_AT_ONCE: u64 = 256 << 10;
 /// The part of the status that this thread speaks for.
 const PART: &str = "buffer";
 /// A full buffer is no fault of the disk, so it is another part.
@@ -50,7 +49,7 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
 }
 
 fn try_open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
-    let mut store = Store::open(&settings.path, settings.max_size)?;
+    let mut store = Store::open(&settings.path, settings.max_size, settings.keep_free)?;
     let (jobs, aside) = salvage::jobs(&settings.path, &mut store, layouts, &status)?;
     let expected: BTreeSet<LaneId> = jobs.iter().flat_map(Job::targets).collect();
     let mut pool = Pool::new(settings.into());
@@ -76,7 +75,7 @@ fn try_open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Re
             }
             None => {
                 let lane = Lane { id: store.add_lane(layout)?, layout: layout.clone() };
-                StoredLane { lane, next: 0, previous: None, named: 0, salvage: None, ends: None }
+                StoredLane { lane, next: 0, previous: None, named: 0, salvage: None, ends: None, gone: (0, 0) }
             }
         };
         lanes.push((stored.lane.clone(), previous));
@@ -123,7 +122,10 @@ fn try_open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Re
         store,
         names,
         max_size: settings.max_size,
+        opened: Instant::now(),
+        phases: Phases::default(),
         full_at: None,
+        gives_way: false,
         failing: false,
         squeezed: false,
         salvage_again: None,
@@ -156,8 +158,13 @@ struct Writer {
     store: Store,
     names: BTreeMap<SourceId, String>,
     max_size: u64,
+    opened: Instant,
+    /// Which readings stay of those that are thinned.
+    phases: Phases,
     /// When the buffer was full last, if that is not long ago.
     full_at: Option<Instant>,
+    /// Something had to go then.
+    gives_way: bool,
     /// The last transaction failed.
     failing: bool,
     /// SQLite found no room although we had counted on some.
@@ -208,8 +215,16 @@ impl Writer {
             }
             let now = Instant::now();
             self.shared.status.beat("buffer", now);
-            self.tell_of_overflow(now, false, false);
+            self.tell_of_overflow(now, None, false);
             self.look_for_aside(now);
+            inner = match self.drops_the_old(inner, now) {
+                Ok(inner) => inner,
+                Err(_) => {
+                    inner = shared.lock();
+                    continue;
+                }
+            };
+            let sleep = self.sleeps(&inner, now);
             let due = inner.pool.due();
             if due.is_none() && std::mem::take(&mut self.failing) && self.shared.status.solved(PART) {
                 info!("nothing is left to be written to the buffer");
@@ -232,8 +247,8 @@ impl Writer {
                     }
                 }
                 None if inner.closing => break,
-                Some(due) => inner = wait(&shared.work, inner, (due - now).min(BEAT)),
-                None => inner = wait(&shared.work, inner, BEAT),
+                Some(due) => inner = wait(&shared.work, inner, (due - now).min(sleep)),
+                None => inner = wait(&shared.work, inner, sleep),
             }
         }
         if self.damaged.get().is_some() {
@@ -251,12 +266,15 @@ impl Writer {
     }
 
     /// One transaction, if there is anything to write and room for it; `false` when not.
-    fn write(&mut self, mut inner: MutexGuard<Inner>) -> bool {
-        let dropped = self.make_room(&mut inner);
+    fn write(&mut self, inner: MutexGuard<Inner>) -> bool {
+        let mut inner = match self.makes_room(inner) {
+            Ok(inner) => inner,
+            Err(stepped) => return stepped,
+        };
         let (used, budget) = self.store.pages();
         let write = inner.pool.write(budget.saturating_sub(used), Store::pages_for);
         self.shared.status.lock().buffer.blocked = inner.pool.is_full();
-        self.tell_of_overflow(Instant::now(), dropped, inner.pool.is_full());
+        self.tell_of_overflow(Instant::now(), None, inner.pool.is_full());
         if write.is_empty() {
             return false;
         }
@@ -285,7 +303,7 @@ impl Writer {
                 true
             }
             Err(error) => {
-                inner.pool.failed(now, write);
+                inner.pool.failed(now);
                 drop(inner);
                 self.failing = true;
                 self.squeezed = matches!(error, BufferError::Full { .. });
@@ -296,7 +314,13 @@ impl Writer {
     }
 
     fn commit(&mut self, write: &Write) -> Result<(), BufferError> {
-        let inserts = write.rows.iter().map(|row| Insert { number: row.number, chunk: &row.chunk, earlier: row.earlier });
+        let inserts = write.rows.iter().map(|row| Insert {
+            number: row.number,
+            chunk: &row.chunk,
+            earlier: row.earlier,
+            gap: row.gap,
+            from: row.from,
+        });
         let receipts = write.receipts.iter().filter_map(|receipt| {
             Some(Receipt {
                 source: self.names.get(&receipt.source)?,
@@ -315,84 +339,19 @@ impl Writer {
         self.store.commit(&transaction)
     }
 
-    /// Lets the oldest chunks go when there is no room for what has to be written: first those that are delivered, then, where the
-    /// rule is to drop, the oldest. Says whether any had to go.
-    fn make_room(&self, inner: &mut Inner) -> bool {
-        let mut dropped = false;
-        while let Some(victim) = inner.pool.over_quota()
-            && self.drop_chunk(inner, victim).is_some()
-        {
-            dropped = true;
-        }
-        let wanted = inner.pool.pages_wanted(Store::pages_for);
-        let (used, budget) = self.store.pages();
-        if used + wanted <= budget && !self.squeezed || inner.pool.has_deletes() {
-            return dropped;
-        }
-        let enough = (used + wanted).saturating_sub(budget).max(Store::pages_for(FREED_AT_ONCE));
-        let mut freed = 0;
-        while freed < enough
-            && let Some(pages) = inner.pool.victim().and_then(|victim| self.drop_chunk(inner, victim))
-        {
-            freed += pages;
-        }
-        dropped || freed > 0
-    }
-
-    /// Says once that the buffer is full, and once that it has not been so for a while.
-    fn tell_of_overflow(&mut self, now: Instant, dropped: bool, blocked: bool) {
-        let what = match (dropped, blocked) {
-            (true, _) => "the buffer is full: the oldest readings are dropped",
-            (_, true) => "the buffer is full and may not drop: sources wait",
-            _ if self.full_at.is_some_and(|at| now > at + OVERFLOW_IS_OVER) => {
-                self.full_at = None;
-                if self.shared.status.solved(OVERFLOW) {
-                    info!("the buffer has room again");
-                }
-                return;
-            }
-            _ => return,
-        };
-        self.full_at = Some(now);
-        let remedy = "get the uplink back, or raise max_size of [buffer] and, if it has one, of the stream";
-        if !self.shared.status.problem(OVERFLOW, clock::now(), what.into(), remedy) {
-            return;
-        }
-        if dropped {
-            error!("{what}; {remedy}");
-        } else {
-            warn!("{what}; {remedy}");
-        }
-    }
-
-    /// The pages that are freed by it; none when nothing could be dropped.
-    fn drop_chunk(&self, inner: &mut Inner, victim: Victim) -> Option<u64> {
-        let head = match self.store.first(victim.lane, victim.from) {
-            Ok(head) => head?,
-            Err(error) => {
-                self.complain(&error);
-                return None;
-            }
-        };
-        let dropped = inner.pool.drop_chunk(Instant::now(), victim.lane, &head)?;
-        self.shared.status.dropped(&dropped.stream, Reason::Overflow, dropped.readings);
-        Some(Store::pages_for(head.bytes))
-    }
-
     /// The clock was set: what waits on the disk arrived at another time than was believed.
     fn correct_heads(&self, inner: &mut Inner) {
         for (lane, from) in inner.pool.heads_on_disk() {
-            match self.store.first(lane, from) {
-                Ok(Some(head)) => inner.pool.head_arrived(lane, head.arrived),
-                Ok(None) => {}
+            match self.store.heads(lane, from, 0, 1) {
+                Ok(heads) => heads.iter().for_each(|head| inner.pool.head_arrived(lane, head.arrived)),
                 Err(error) => self.complain(&error),
             }
         }
     }
 
     fn read(&self, request: ReadRequest) {
-        let ReadRequest { lane, from, below, at_most, reply } = request;
-        let result = self.store.read(lane, from.number, below, at_most);
+        let ReadRequest { lane, from, at_most, reply } = request;
+        let result = self.store.read(lane, from.number, at_most);
         let mut inner = self.shared.lock();
         let answer = result.map(|stored| {
             // What follows a corrupt chunk is read next time, when the corrupt one is the head of its lane and can be given up.
@@ -424,7 +383,7 @@ impl Writer {
 
     fn give_up(&self, inner: &mut Inner, lane: LaneId, head: &Stored) {
         let Some(dropped) = inner.pool.give_up(Instant::now(), lane, head) else { return };
-        self.shared.status.dropped(&dropped.stream, Reason::Corrupt, dropped.readings);
+        self.shared.status.dropped(&dropped.stream, dropped.why, dropped.readings);
         error!(
             stream = dropped.stream,
             readings = dropped.readings,

@@ -11,13 +11,17 @@ mod values;
 pub(super) use files::check_files;
 pub use values::{is_name, is_topic_filter, without_userinfo};
 
+use std::time::Duration;
+
 use super::{BufferConfig, Config, HttpConfig, SourceConfig, layers::Path};
-use crate::units::ByteCount;
+use crate::units::{ByteCount, format_duration};
 
 /// Smallest buffer: below it SQLite's own pages and journal would take most of the room.
 pub const LEAST_MAX_SIZE: ByteCount = ByteCount::mib(8);
 /// Smallest memory bound, and smallest bound of one stream: a reading may have 1,000 KiB.
 pub const LEAST_MEMORY: ByteCount = ByteCount::mib(1);
+/// Smallest age at which readings are dropped: a link that works needs as long.
+pub const LEAST_MAX_AGE: Duration = Duration::from_secs(1);
 /// Largest reading, encoded.
 pub const MAX_READING: ByteCount = ByteCount::kib(1000);
 /// Longest path of a Unix socket, in bytes. Source: unix(7), `sun_path`.
@@ -84,6 +88,7 @@ pub(super) fn allowed_range(key: &str) -> Option<(u32, u32)> {
         "stop_bits" => (1, 2),
         "byte" => (0, 255),
         "lanes" => (1, 256),
+        "priority" => (0, 100),
         _ => return None,
     };
     Some(range)
@@ -170,6 +175,16 @@ fn buffer(buffer: &BufferConfig, problems: &mut Problems) {
         let text =
             format!("is {:?}; write less than buffer.max_size, {:?}", buffer.memory.to_string(), buffer.max_size.to_string());
         problems.wrong(memory, text).rests_on(max_size);
+    }
+    max_age(&["buffer", "max_age"], buffer.max_age, buffer.hold, problems);
+}
+
+/// Younger readings may still be in memory, where nothing is dropped for its age.
+fn max_age(at: &[&str], max_age: Option<Duration>, hold: Duration, problems: &mut Problems) {
+    let least = hold.max(LEAST_MAX_AGE);
+    if let Some(age) = max_age.filter(|age| *age < least) {
+        let text = format!("is {:?}; write at least {:?}", format_duration(age), format_duration(least));
+        problems.wrong(at, text).rests_on(&["buffer", "hold"]);
     }
 }
 

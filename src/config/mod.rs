@@ -92,12 +92,17 @@ pub struct StreamConfig {
     /// A template for the user records' partition keys, from `{topic}`, `{source}` and `{device.id}`. Default: the lane's own key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition_key: Option<String>,
+    /// Whose readings give way first when the whole buffer is full, 0 to 100: those of a higher priority go last.
+    pub priority: u16,
     /// As in `[buffer]`, for this stream alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
     /// Bytes of this stream's readings that may wait here; beyond it, `when_full` decides. Default: no bound of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_size: Option<ByteCount>,
+    /// As in `[buffer]`, for this stream alone.
+    #[serde(with = "units::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
 }
 
 impl Default for StreamConfig {
@@ -111,8 +116,10 @@ impl Default for StreamConfig {
             lanes: 1,
             linger: Duration::from_millis(250), // a reading is in the stream within a second on any link that works
             partition_key: None,
+            priority: 0,
             when_full: None,
             max_size: None,
+            max_age: None,
         }
     }
 }
@@ -181,8 +188,13 @@ pub struct BufferConfig {
     pub memory: ByteCount,
     /// Bytes on disk, all files together; beyond it, `when_full` decides. At least `"8 MiB"`.
     pub max_size: ByteCount,
+    /// Bytes of the file system that are left to everyone else: below it the buffer does not grow, and `when_full` decides.
+    pub keep_free: ByteCount,
     /// What gives way when the buffer is full.
     pub when_full: WhenFull,
+    /// Readings that have waited longer are dropped. Default: none are. At least `"1s"`, and no less than `hold`.
+    #[serde(with = "units::optional_duration", skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
 }
 
 impl Default for BufferConfig {
@@ -190,8 +202,10 @@ impl Default for BufferConfig {
         Self {
             hold: Duration::from_secs(1),
             memory: ByteCount::mib(4),
-            max_size: ByteCount::gib(2), // about a month at 0.8 KiB/s
+            max_size: ByteCount::gib(2),    // about a month at 0.8 KiB/s
+            keep_free: ByteCount::mib(256), // a gateway whose disk is full can't even be updated
             when_full: WhenFull::DropOldest,
+            max_age: None,
         }
     }
 }
@@ -203,6 +217,10 @@ pub enum WhenFull {
     /// The oldest readings, counted and visible as a gap in `seq`.
     #[default]
     DropOldest,
+    /// The newest readings: what arrives is acknowledged, counted and not kept.
+    DropNewest,
+    /// Every second reading of a topic, oldest first; then all but every fourth, and so on: what stays has the shape of the whole time.
+    Thin,
     /// Nothing: the sources wait, and the broker keeps what it can.
     Block,
 }

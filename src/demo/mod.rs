@@ -41,6 +41,7 @@ use crate::{
         SerialConfig, SourceConfig, StreamConfig,
     },
     status::{State, Status},
+    units::ByteCount,
 };
 
 /// The region that the demo's endpoint is in.
@@ -238,7 +239,8 @@ fn config(folder: &Path, secret: PathBuf, page: SocketAddr, broker: &Broker, sca
         sources: [("broker".into(), SourceConfig::Mqtt(mqtt)), ("scale".into(), SourceConfig::Serial(serial))].into(),
         streams: [("readings".into(), stream)].into(),
         destinations: [("cloud".into(), DestinationConfig::Kinesis(kinesis))].into(),
-        buffer: BufferConfig::default(),
+        // It is gone with the demo, and has to work on a small disk too.
+        buffer: BufferConfig { keep_free: ByteCount(0), ..BufferConfig::default() },
         http: HttpConfig { listen: Some(page) },
     }
 }

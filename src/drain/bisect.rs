@@ -72,6 +72,7 @@ impl Search {
 
     /// A record of `readings` readings, sent as `asked`, was refused as invalid.
     pub(super) fn refused(&mut self, asked: Ask, readings: u64, accepted: u64) -> Verdict {
+        let readings = readings.max(1); // a notice alone
         if asked.skip > 0 {
             self.alone = self.alone.max(asked.skip + 1);
             self.probes = self.probes.saturating_sub(1);
@@ -105,6 +106,7 @@ impl Search {
         if asked.skip > 0 {
             return false;
         }
+        let readings = readings.max(1);
         self.refusals = 0;
         self.alone = self.alone.saturating_sub(readings);
         self.suspects = self.suspects.saturating_sub(readings);

@@ -39,7 +39,7 @@ pub(super) fn pack(
         room: at_most.saturating_sub(kpl::FRAME_LEN + hash_key.as_deref().map_or(0, kpl::table_entry_len)),
         keys: Vec::new(),
         record,
-        readings: 0,
+        records: 0,
         scratch: Vec::new(),
     };
     let own_key = std::slice::from_ref(&layout.partition_key);
@@ -49,12 +49,14 @@ pub(super) fn pack(
             (None, None) => open.append(&layout.partition_key, piece)?,
             (keys, add) => open.append_each(keys.as_deref().unwrap_or(own_key), piece, add)?,
         };
-        delivered.readings += run.records;
+        // A notice is a record, and no reading.
+        let readings = run.records.saturating_sub(u64::from(piece.notice));
+        delivered.readings += readings;
         delivered.bytes += run.len as u64;
         if run.len < piece.data.len() {
-            let Position { number, offset, readings } = piece.position;
+            let Position { number, offset, readings: before } = piece.position;
             if run.records > 0 {
-                delivered.up_to = Position { number, offset: offset + run.len as u64, readings: readings + run.records };
+                delivered.up_to = Position { number, offset: offset + run.len as u64, readings: before + readings };
             }
             break;
         }
@@ -76,7 +78,7 @@ struct Open<'a> {
     keys: Vec<&'a str>,
     /// Begins as if all readings had the lane's own key.
     record: Vec<u8>,
-    readings: u64,
+    records: u64,
     scratch: Vec<u8>,
 }
 
@@ -86,9 +88,9 @@ impl<'a> Open<'a> {
         let entry = if self.keys.is_empty() { kpl::table_entry_len(key) } else { 0 };
         let room = self.room.saturating_sub(entry);
         let run = if piece.data.len() <= room {
-            Run { len: piece.data.len(), records: piece.readings }
+            Run { len: piece.data.len(), records: piece.readings + u64::from(piece.notice) }
         } else {
-            kpl::cut(&piece.data, room, u64::from(self.readings == 0))?
+            kpl::cut(&piece.data, room, u64::from(self.records == 0))?
         };
         if run.records > 0 {
             self.index_of(key);
@@ -109,7 +111,7 @@ impl<'a> Open<'a> {
             let entry = if self.keys.contains(&key.as_str()) { 0 } else { kpl::table_entry_len(key) };
             // An index may take a byte or two more here than in the chunk.
             let len = record.field_len + growth + entry;
-            if len > self.room && self.readings > 0 {
+            if len > self.room && self.records > 0 {
                 break;
             }
             let index = self.index_of(key);
@@ -137,9 +139,9 @@ impl<'a> Open<'a> {
         u32::try_from(index).unwrap_or(u32::MAX) // a record of 1 MiB has room for far fewer
     }
 
-    fn took(&mut self, len: usize, readings: u64) {
+    fn took(&mut self, len: usize, records: u64) {
         self.room = self.room.saturating_sub(len);
-        self.readings += readings;
+        self.records += records;
     }
 }
 
@@ -171,6 +173,7 @@ mod tests {
             readings: records.len() as u64,
             arrived: Timestamp(0),
             unsure: None,
+            notice: false,
             keys: keys.map(|keys| keys.iter().map(ToString::to_string).collect()),
             data: Bytes::from(data),
         }

@@ -195,15 +195,14 @@ impl Stream {
         }
         let waiting: Vec<Waiting> = self.lanes.iter().map(|lane| waiting(&lane.lane)).collect();
         // Another layout sends its readings elsewhere; those of a younger one must not overtake them.
-        let older =
-            self.lanes.iter().zip(&waiting).filter(|(lane, waiting)| lane.older && (waiting.readings > 0 || waiting.expected));
+        let older = self.lanes.iter().zip(&waiting).filter(|(lane, waiting)| lane.older && (waiting.bytes > 0 || waiting.expected));
         let oldest = older.map(|(lane, _)| lane).min_by_key(|lane| lane.lane.id).map(LaneDrain::generation);
         let has_turn = |lane: &LaneDrain| oldest.is_none_or(|oldest| lane.older && lane.generation() == oldest);
         let linger = if hurry { Duration::ZERO } else { self.linger };
         let count = self.lanes.len();
         let candidates = (self.turn..self.turn + count)
             .map(|index| index % count)
-            .filter(|index| waiting[*index].readings > 0 && has_turn(&self.lanes[*index]))
+            .filter(|index| waiting[*index].bytes > 0 && has_turn(&self.lanes[*index]))
             .map(|index| (index, self.lanes[index].ready_at(now, waiting[index], at_most.min(OUR_MAX_RECORD.as_len()), linger)));
         let (ready, later): (Vec<_>, Vec<_>) = candidates.partition(|(_, at)| *at <= now);
         if ready.is_empty() {

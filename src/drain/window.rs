@@ -22,20 +22,27 @@ impl Window {
             if most == 0 {
                 break;
             }
-            if skip >= piece.readings {
+            // A notice, which is no reading, goes with the reading behind it.
+            if skip > 0 && skip >= piece.readings {
                 skip -= piece.readings;
                 continue;
             }
+            if piece.readings == 0 && most < u64::MAX && window.pieces.is_empty() {
+                window.pieces.push(piece); // alone, because none of the readings behind it is to be taken for it
+                break;
+            }
             if skip > 0 {
-                let run = kpl::cut(&piece.data, 0, std::mem::take(&mut skip))?;
-                piece.position = after(piece.position, run.len, run.records);
-                piece.readings -= run.records;
+                let readings = std::mem::take(&mut skip);
+                let run = kpl::cut(&piece.data, 0, readings + u64::from(piece.notice))?;
+                piece.position = after(piece.position, run.len, readings);
+                piece.readings -= readings;
+                piece.notice = false;
                 piece.data = piece.data.slice(run.len..);
             }
             if piece.readings > most {
-                let run = kpl::cut(&piece.data, 0, most)?;
-                window.end = Some(after(piece.position, run.len, run.records));
-                piece.readings = run.records;
+                let run = kpl::cut(&piece.data, 0, most + u64::from(piece.notice))?;
+                window.end = Some(after(piece.position, run.len, most));
+                piece.readings = most;
                 piece.data.truncate(run.len);
             }
             most -= piece.readings;
@@ -75,6 +82,7 @@ mod tests {
                 readings: data.len() as u64,
                 arrived: Timestamp(0),
                 unsure: None,
+                notice: false,
                 keys: None,
                 data: Bytes::from(fields),
             }
@@ -108,6 +116,29 @@ mod tests {
             }
         }
         assert_eq!(texts(&Window::of(pieces(), Ask::ALL).unwrap()), "bcdef");
+    }
+
+    #[test]
+    fn a_notice_is_no_reading_and_is_never_left_out() {
+        let mut thinned = pieces();
+        thinned[1].notice = true;
+        thinned[1].readings = 2;
+        let all = |pieces: &[Piece], ask| {
+            let window = Window::of(pieces.to_vec(), ask).unwrap();
+            let records = window.pieces.iter().map(|piece| kpl::cut(&piece.data, usize::MAX, 0).unwrap().records).sum::<u64>();
+            (window.pieces.iter().map(|piece| piece.readings).sum::<u64>(), records)
+        };
+        assert_eq!(all(&thinned, Ask { skip: 0, most: 3 }), (3, 4));
+        assert_eq!(all(&thinned, Ask { skip: 2, most: 1 }), (1, 2));
+        assert_eq!(all(&thinned, Ask { skip: 3, most: 1 }), (1, 1));
+        assert_eq!(all(&thinned, Ask::ALL), (4, 5));
+
+        let mut notice = pieces().remove(1);
+        (notice.readings, notice.notice) = (0, true);
+        let headed = [vec![notice], pieces()].concat();
+        assert_eq!(all(&headed, Ask::ALL).0, 5);
+        assert_eq!(all(&headed, Ask { skip: 0, most: 1 }), (0, 3), "alone");
+        assert_eq!(all(&headed, Ask { skip: 1, most: 1 }), (1, 1));
     }
 
     #[test]

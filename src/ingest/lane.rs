@@ -148,6 +148,7 @@ impl OpenLane {
             first_seq: self.seq - readings,
             arrived: self.arrived,
             unsure: self.clock.unsure(),
+            notice: false,
             keys: (!keys.is_empty()).then(|| keys.iter().map(ToString::to_string).collect()),
             data: Bytes::from(std::mem::take(&mut self.data)),
         })

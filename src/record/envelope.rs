@@ -3,7 +3,7 @@
 //! What is the same for all readings of a topic in a lane is encoded once, when the topic is first seen; per reading only the numbers
 //! and the value are written.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use super::{
     payload::{self, Unreadable},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Version of the table of members.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 /// `v`, `dev`, `run`, `lane`, `src`, `topic`, `seq`, `ts`, and `val` or `raw`: what every reading has.
 const MEMBERS: u8 = 9;
 
@@ -232,16 +232,18 @@ impl Envelope {
     }
 }
 
-/// The topic of a user record that [`Envelope::encode`] wrote; none of a raw one.
-pub fn topic_of(data: &[u8]) -> Option<String> {
+/// What of a user record that [`Envelope::encode`] wrote tells it from others: its topic and its number. None of a raw one.
+pub fn names_of(data: &[u8]) -> Option<(Cow<'_, str>, u64)> {
     #[derive(serde::Deserialize)]
-    struct Named {
+    struct Named<'a> {
         v: u8,
-        topic: String,
+        #[serde(borrow)]
+        topic: Cow<'a, str>,
+        seq: u64,
     }
     let named: Option<Named> =
         if data.first() == Some(&b'{') { serde_json::from_slice(data).ok() } else { serde_cbor::from_slice(data).ok() };
-    named.filter(|named| named.v == VERSION).map(|named| named.topic)
+    named.filter(|named| named.v == VERSION).map(|named| (named.topic, named.seq))
 }
 
 #[cfg(test)]

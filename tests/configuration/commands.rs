@@ -34,7 +34,7 @@ fn a_whole_fleet_is_checked_and_a_shared_mistake_is_said_once() {
 devices/gw-2.toml:1: groups has "ltf", and there is no such group; write "lte"
 devices/gw-3.toml:2: device.id is "gw-1", as in devices/gw-1.toml; write a name that only this gateway has
 fleet.toml:2: buffer.hold: "1" is not a duration; write for example "250ms", "10s", "5min", "12h" or "30d"
-groups/lte.toml:2: unknown key buffer.size; known here are hold, memory, max_size, when_full
+groups/lte.toml:2: unknown key buffer.size; known here are hold, memory, max_size, keep_free, when_full, max_age
 groups/unused.toml:1: this list is not complete; write [ before it, a comma between two values, and ] after it
 devices/gw-1.toml:1: warning: sources has none that is enabled, so nothing is collected; write for example [sources.broker]
 devices/gw-3.toml:1: warning: sources has none that is enabled, so nothing is collected; write for example [sources.broker]

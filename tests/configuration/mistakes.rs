@@ -82,7 +82,7 @@ listen = "0.0.0.0:80"
         r"37: unknown key destinations.cloud.credentials.profile; remove it",
         r#"39: buffer.max_size: "64" is not a size; write for example "64 MiB", "512 KiB" or "100 B""#,
         r#"40: buffer.hold is true; write a duration such as "10s""#,
-        r#"41: buffer.when_full is "drop-eldest"; write "drop-oldest" or "block""#,
+        r#"41: buffer.when_full is "drop-eldest"; write "drop-oldest", "drop-newest", "thin" or "block""#,
         r#"43: http.listen is 0.0.0.0:80, where anybody could read it; write "127.0.0.1:80" or "off""#,
     ];
     assert_eq!(said, expected);
@@ -140,6 +140,8 @@ destination = "cloud"
 from = ["a", "b:a/b#", "c", "d"]
 partition_key = "{topik}"
 max_size = "512 KiB"
+max_age = "500ms"
+priority = 101
 [destinations.cloud]
 kind = "kinesis"
 region = "eu-west-1"
@@ -165,8 +167,10 @@ max_size = "8 MiB"
             r#"29: streams.s.from has "b:a/b#", and "a/b#" is no topic filter; write + for one whole level, # for all that follow, at the end"#,
             r#"30: streams.s.partition_key has "{topik}", which is not filled in; write {topic} or {source} or {device.id} or none"#,
             r#"31: streams.s.max_size is "512 KiB", and one reading may have 1,000 KiB; write at least "1 MiB""#,
-            r#"35: destinations.cloud.endpoint is "kinesis.eu-west-1.amazonaws.com", which does not begin with https:// or http://; write for example "https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com""#,
-            r#"37: buffer.memory is "16 MiB"; write less than buffer.max_size, "8 MiB""#,
+            r#"32: streams.s.max_age is "500ms"; write at least "1s""#,
+            r"33: streams.s.priority is the number 101; write a whole number from 0 to 100",
+            r#"37: destinations.cloud.endpoint is "kinesis.eu-west-1.amazonaws.com", which does not begin with https:// or http://; write for example "https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com""#,
+            r#"39: buffer.memory is "16 MiB"; write less than buffer.max_size, "8 MiB""#,
         ]
     );
 }
@@ -174,24 +178,16 @@ max_size = "8 MiB"
 #[test]
 fn settings_of_later_versions_are_refused_as_unknown() {
     let later = [
-        ("[streams.s]", "priority = 0"),
         ("[streams.s]", "drain_order = \"oldest-first\""),
-        ("[streams.s]", "max_age = \"30d\""),
         ("[streams.s]", "aggregation = \"auto\""),
         ("[destinations.cloud]\nkind = \"kinesis\"", "private_only = true"),
         ("[destinations.cloud]\nkind = \"kinesis\"", "resolve = { }"),
         ("[destinations.cloud]\nkind = \"kinesis\"", "max_rate = \"1 MiB/s\""),
-        ("[buffer]", "keep_free = \"256 MiB\""),
-        ("[buffer]", "max_age = \"30d\""),
         ("[http]", "token_file = \"/etc/headwater/token\""),
     ];
     for (table, setting) in later {
         let said = mistakes(&format!("{table}\n{setting}\n"));
         assert!(said.iter().any(|line| line.contains("unknown key")), "{setting}: {said:?}");
-    }
-    for value in ["thin", "drop-newest"] {
-        let said = mistakes(&format!("[buffer]\nwhen_full = \"{value}\"\n"));
-        assert_eq!(said, [format!("2: buffer.when_full is {value:?}; write \"drop-oldest\" or \"block\"")]);
     }
 }
 

@@ -23,7 +23,7 @@ async fn with_a_full_buffer_that_blocks_the_broker_keeps_the_rest_and_nothing_is
     gateway.cloud.back();
 
     assert_eq!(gateway.everything_arrives().await, ONCE);
-    assert_eq!(gateway.agent.status().await.count("/ledger/dropped/overflow"), 0);
+    assert_eq!(gateway.agent.status().await.count("/ledger/dropped/drop_oldest"), 0);
 }
 
 #[tokio::test]
@@ -40,7 +40,7 @@ async fn with_a_full_buffer_that_drops_the_ledger_and_the_gap_in_seq_say_what() 
 
     let (missing, skipped) = gateway.what_is_left_is_in("plant-readings").await;
     let status = gateway.agent.status().await;
-    let (dropped, delivered) = (status.count("/ledger/dropped/overflow"), status.count("/ledger/delivered"));
+    let (dropped, delivered) = (status.count("/ledger/dropped/drop_oldest"), status.count("/ledger/delivered"));
     assert_eq!((missing, skipped, delivered), (dropped, dropped, 800 - dropped));
     assert!((200..600).contains(&dropped), "{dropped}");
 }
@@ -52,7 +52,7 @@ async fn what_was_dropped_is_still_a_gap_after_a_restart() {
     gateway.field.pads(20_000);
     gateway.field.publishes(800).await;
     let status = gateway.agent.shows("all were taken", |status| status.count("/ledger/received") == 800).await;
-    let dropped = status.count("/ledger/dropped/overflow");
+    let dropped = status.count("/ledger/dropped/drop_oldest");
 
     gateway.agent.stops().await;
     gateway.agent.start();
@@ -81,8 +81,8 @@ async fn a_stream_that_may_hold_little_drops_alone() {
     assert_eq!(gateway.everything_arrives().await, ONCE);
     let (missing, _) = gateway.what_is_left_is_in("plant-copies").await;
     let status = gateway.agent.status().await;
-    assert_eq!(status.count("/streams/copies/ledger/dropped/overflow"), missing);
-    assert_eq!(status.count("/streams/readings/ledger/dropped/overflow"), 0);
+    assert_eq!(status.count("/streams/copies/ledger/dropped/drop_oldest"), missing);
+    assert_eq!(status.count("/streams/readings/ledger/dropped/drop_oldest"), 0);
     assert!((100..300).contains(&missing), "{missing}");
 }
 

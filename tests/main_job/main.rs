@@ -19,6 +19,7 @@ mod emulators;
 mod field;
 mod life;
 mod order;
+mod overflow;
 mod power;
 mod records;
 mod tls;

@@ -96,7 +96,7 @@ async fn no_consumer_loses_an_aggregate_while_shards_are_split_and_merged() {
 }
 
 /// What both libraries make of `records`, and the rules of Amazon's own consumer library too; all must agree.
-async fn decoded(records: &[StoredRecord]) -> Vec<UserRecord> {
+pub(crate) async fn decoded(records: &[StoredRecord]) -> Vec<UserRecord> {
     let mut expected = Vec::new();
     for record in records {
         assert!(record.data.len() + record.partition_key.len() <= MAX_RECORD);

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, ops::Deref};
 
 use headwater::demo::kinesis::{Endpoint, Options, Store, StoredRecord, oracle};
 
-use super::{consumer::Consumer, consumer::Reading, within};
+use super::{
+    consumer::{Consumer, Notice, Reading},
+    within,
+};
 
 /// The Kinesis stream that `[streams.readings]` leads to.
 pub const STREAM: &str = "plant-readings";
@@ -44,7 +47,22 @@ impl Cloud {
 
     /// Every reading of `stream` in the order of arrival, repeated ones included.
     pub fn readings(&self, stream: &str) -> Vec<Reading> {
-        self.received(stream).iter().flat_map(user_records).map(|data| Reading::decode(&data)).collect()
+        let records = self.received(stream);
+        let readings = records.iter().flat_map(user_records).filter(|data| Notice::decode(data).is_none());
+        readings.map(|data| Reading::decode(&data)).collect()
+    }
+
+    /// Every notice of `stream` in the order of arrival, and the number of the reading that came before it.
+    pub fn notices(&self, stream: &str) -> Vec<(Option<u64>, Notice)> {
+        let mut last = None;
+        let mut notices = Vec::new();
+        for data in self.received(stream).iter().flat_map(user_records) {
+            match Notice::decode(&data) {
+                Some(notice) => notices.push((last, notice)),
+                None => last = Some(Reading::decode(&data).seq),
+            }
+        }
+        notices
     }
 
     /// Every user record of `stream` as it is, in the order of arrival.

@@ -38,6 +38,31 @@ pub struct Previous {
     pub seq: u64,
 }
 
+/// What stands where readings were dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notice {
+    pub v: u64,
+    pub dev: String,
+    pub run: String,
+    pub lane: String,
+    pub kind: String,
+    pub from: u64,
+    pub to: u64,
+    pub n: u64,
+    pub why: String,
+}
+
+impl Notice {
+    /// Decodes a user record, if it is one.
+    pub fn decode(data: &[u8]) -> Option<Self> {
+        if data.first() == Some(&b'{') {
+            return serde_json::from_slice(data).ok().inspect(|_| assert_eq!(data.last(), Some(&b'\n')));
+        }
+        serde_cbor::from_slice(data).ok()
+    }
+}
+
 impl Reading {
     /// Decodes a user record, CBOR or a line of JSON.
     pub fn decode(data: &[u8]) -> Self {
@@ -97,13 +122,28 @@ pub struct Consumer {
 struct Seen {
     readings: u64,
     next: u64,
+    /// By the first number that they name, the last and how many of them are gone.
+    notices: BTreeMap<u64, (u64, u64)>,
     /// By name, the topic and the sensor's number.
     values: BTreeMap<u64, (String, u64)>,
+}
+
+impl Seen {
+    /// One more than the highest number that a reading or a notice names.
+    fn end(&self) -> u64 {
+        self.notices.values().map(|(to, _)| to + 1).max().unwrap_or_default().max(self.next)
+    }
 }
 
 impl Consumer {
     /// Looks at the next user record of the stream.
     pub fn takes(&mut self, data: &[u8]) {
+        if let Some(notice) = Notice::decode(data) {
+            let Notice { v, dev, run, lane, kind, from, to, n, .. } = notice;
+            assert_eq!((v, dev.as_str(), kind.as_str()), (1, super::gateway::DEVICE, "dropped"));
+            self.lanes.entry((run, lane)).or_default().notices.insert(from, (to, n));
+            return;
+        }
         let reading = Reading::decode(data);
         let lane = self.lanes.entry((reading.run.clone(), reading.lane.clone())).or_default();
         let value = (reading.topic.clone(), reading.number());
@@ -140,7 +180,12 @@ impl Consumer {
 
     /// Names that were left out between the first and the last of each lane.
     pub fn missing(&self) -> u64 {
-        self.lanes.values().map(|lane| lane.next - lane.readings).sum()
+        self.lanes.values().map(|lane| lane.end() - lane.readings).sum()
+    }
+
+    /// How many of them notices account for.
+    pub fn explained(&self) -> u64 {
+        self.lanes.values().flat_map(|lane| lane.notices.values()).map(|(_, n)| n).sum()
     }
 
     /// What sensors sent and never came, as far as a later one came.

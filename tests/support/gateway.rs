@@ -60,6 +60,8 @@ impl Gateway {
             .set("http.listen", "off")
             // Whether this machine has a time server is not the question here.
             .set("device.clock_synchronized", "{dir}/timesync/synchronized")
+            // Of the machine that tests run on, which may be small.
+            .set("buffer.keep_free", "0 B")
             .set("sources.broker.kind", "mqtt")
             .set("sources.broker.topics", vec!["plant/#"])
             .set("destinations.cloud.kind", "kinesis")

@@ -7,8 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use headwater::{
-    buffer::{Buffer, BufferError, BufferSettings, Chunk, Delivered, Group, Lane, Layout, Mark, Opened, Position},
-    config::WhenFull,
+    buffer::{Buffer, BufferError, BufferSettings, Chunk, Delivered, Group, Lane, Layout, Mark, Opened, Position, StreamRules},
     reading::{Fingerprint, SourceId, Timestamp},
     record::{
         RunId,
@@ -56,7 +55,9 @@ impl Gate {
             hold: Duration::from_hours(1),
             memory: 4 << 20,
             max_size,
-            streams: [(NAME.to_owned(), (WhenFull::DropOldest, None))].into(),
+            streams: [(NAME.to_owned(), StreamRules::default())].into(),
+            keep_free: 0,
+            device: "gw".into(),
             windows: [("broker".to_owned(), (SOURCE, WINDOW))].into(),
         };
         let partition_key = format!("bench-gateway/{NAME}/0");
@@ -103,6 +104,7 @@ impl Gate {
             first_seq,
             arrived: Timestamp(1),
             unsure: None,
+            notice: false,
             keys: None,
             data: data.clone(),
         };

@@ -149,8 +149,8 @@ impl ColdFile {
     pub fn chunks(&self) -> Chunks<'_> {
         let root = self.tables().and_then(|tables| tables.root("chunk"));
         let survey = Survey::of(&self.pages, self.header, root);
-        let unsure = self.tables().and_then(|tables| tables.root("unsure"));
-        Chunks::new(&self.pages, survey, unsure, self.lanes().unwrap_or_default().iter().map(|lane| lane.lane.id))
+        let beside = ["unsure", "gap"].map(|table| self.tables().and_then(|tables| tables.root(table)));
+        Chunks::new(&self.pages, survey, beside, self.lanes().unwrap_or_default().iter().map(|lane| lane.lane.id))
     }
 
     /// The fingerprints that were kept, by source, oldest first; as many as can be read.

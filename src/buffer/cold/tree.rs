@@ -154,6 +154,8 @@ pub struct Item {
     pub lane: LaneId,
     /// Its readings.
     pub readings: u64,
+    /// Readings that the lane counted here, and that were dropped.
+    pub(in crate::buffer) gone: u64,
     /// What the lane had before it, so that two that follow each other tell what is missing between them.
     pub(in crate::buffer) earlier: Earlier,
     /// None where the bytes are not those that were written.
@@ -169,6 +171,8 @@ pub struct Chunks<'a> {
     survey: Survey,
     /// Where the table begins that says how the clock was set.
     unsure: Option<u32>,
+    /// Where the table begins that says what was dropped.
+    gap: Option<u32>,
     /// What is still to be read: of each lane the ids, and then everything whose lane nobody knows.
     ranges: std::vec::IntoIter<RangeInclusive<i64>>,
     known: Vec<LaneId>,
@@ -179,11 +183,16 @@ pub struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    pub(super) fn new(pages: &'a Pages, survey: Survey, unsure: Option<u32>, lanes: impl Iterator<Item = LaneId>) -> Self {
+    pub(super) fn new(
+        pages: &'a Pages,
+        survey: Survey,
+        [unsure, gap]: [Option<u32>; 2],
+        lanes: impl Iterator<Item = LaneId>,
+    ) -> Self {
         let known: Vec<LaneId> = lanes.collect();
         let mut ranges: Vec<_> = known.iter().map(|lane| row_ids(*lane)).collect();
         ranges.push(0..=i64::MAX);
-        Self { pages, survey, unsure, ranges: ranges.into_iter(), known, range: None, leaf: 0, page: None, last: None }
+        Self { pages, survey, unsure, gap, ranges: ranges.into_iter(), known, range: None, leaf: 0, page: None, last: None }
     }
 
     /// Pages of the table that can't be read, or are not what they should be.
@@ -214,6 +223,11 @@ impl<'a> Chunks<'a> {
         let columns = find(self.pages, self.unsure?, id)?;
         let (boot, set) = (columns.get(1)?.integer()?, columns.get(2)?.integer()?);
         Some(Unsure { boot: Boot(boot.cast_unsigned()), set: Setting(set) })
+    }
+
+    /// Readings that were dropped and that a chunk stands for.
+    fn gone(&self, id: i64) -> Option<u64> {
+        find(self.pages, self.gap?, id)?.get(1)?.unsigned()
     }
 
     fn next_cell(&mut self) -> Option<(i64, Cell)> {
@@ -260,7 +274,8 @@ impl Iterator for Chunks<'_> {
             let (page, _) = self.page.as_ref()?;
             if let Some(row) = Row::read(page, id, cell) {
                 let chunk = row.chunk(self.pages, page, cell).map(|chunk| Chunk { unsure: self.unsure(id), ..chunk });
-                return Some(Item { id, lane: row.lane, readings: row.readings, earlier: row.earlier, chunk });
+                let gone = self.gone(id).unwrap_or_default();
+                return Some(Item { id, lane: row.lane, readings: row.readings, gone, earlier: row.earlier, chunk });
             }
         }
     }
@@ -286,7 +301,7 @@ impl Row {
         let [Value::Null, readings, earlier, earlier_bytes, arrived, run, seq, crc, ..] = columns.as_slice() else { return None };
         Some(Self {
             lane: lane_of(id),
-            readings: readings.unsigned().filter(|readings| (1..=MOST).contains(readings))?,
+            readings: readings.unsigned().filter(|readings| *readings <= MOST)?,
             earlier: Earlier { readings: earlier.unsigned()?, bytes: earlier_bytes.unsigned()? },
             arrived: Timestamp(arrived.integer()?),
             run: RunId(run.integer()?.cast_unsigned()),
@@ -303,15 +318,18 @@ impl Row {
             keys => Some(keys.text()?),
         };
         let Value::Blob(data) = columns.get(9)? else { return None };
-        (checksum(keys, data) == self.crc).then(|| Chunk {
+        let chunk = || Chunk {
             lane: self.lane,
             readings: self.readings,
             run: self.run,
             first_seq: self.first_seq,
             arrived: self.arrived,
             unsure: None,
+            notice: false,
             keys: keys.map(|keys| keys_from(keys).collect::<Arc<[String]>>()),
             data: Bytes::from(data.clone()),
-        })
+        };
+        let chunk = (checksum(keys, data) == self.crc).then(chunk)?;
+        Some(Chunk { notice: chunk.notice().is_some(), ..chunk })
     }
 }

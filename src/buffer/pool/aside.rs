@@ -1,13 +1,21 @@
 //! How the reading at the head of a lane leaves it, to be set aside.
 
-use super::{Earlier, Instant, LaneId, Pool, Position, Receipts};
+use super::{Earlier, Gap, Instant, LaneId, Pool, Position, Receipts};
 use crate::{
     buffer::{Chunk, Rejected},
     record::{
         kpl::{self, Malformed},
-        topic_of,
+        names_of,
     },
 };
+
+/// A chunk, what its lane had before it, and what is gone in it.
+#[derive(Debug)]
+pub(in crate::buffer) struct Whole {
+    pub(in crate::buffer) chunk: Chunk,
+    pub(in crate::buffer) earlier: Earlier,
+    pub(in crate::buffer) gap: Option<Gap>,
+}
 
 /// A chunk whose first readings go.
 #[derive(Debug)]
@@ -15,48 +23,68 @@ pub(in crate::buffer) struct Cut {
     pub(in crate::buffer) number: u64,
     /// What is left of it, and what its lane had before that; none when nothing is left.
     pub(in crate::buffer) rest: Option<(Chunk, Earlier)>,
-    /// The last one that goes. Those before it are delivered.
+    /// What is gone in what is left.
+    pub(in crate::buffer) gap: Option<Gap>,
+    /// The last one that goes. Those before it are delivered, but for a notice, which stays.
     pub(in crate::buffer) reading: Rejected,
+    /// 1; 0 where it is a notice that stands alone.
+    pub(in crate::buffer) readings: u64,
     /// Bytes of that one.
     bytes: u64,
 }
 
 impl Cut {
-    /// Cuts `chunk` behind the first reading that is not delivered, which is at `position`.
-    pub(in crate::buffer) fn new(chunk: &Chunk, earlier: Earlier, position: Position, reason: &str) -> Result<Self, Malformed> {
+    /// Cuts a chunk behind the first reading that is not delivered, which is at `position`.
+    pub(in crate::buffer) fn new(whole: &Whole, position: Position, reason: &str) -> Result<Self, Malformed> {
+        let &Whole { ref chunk, earlier, gap } = whole;
         let offset = usize::try_from(position.offset).map_err(|_| Malformed)?;
-        let record = kpl::first_record(chunk.data.get(offset..).ok_or(Malformed)?)?;
+        let fields = chunk.data.get(offset..).ok_or(Malformed)?;
+        // A notice that is not delivered stays in front of what is left, unless nothing else is there that could be at fault.
+        let notice = if chunk.notice && offset == 0 && chunk.readings > 0 { kpl::first_record(fields)?.field_len } else { 0 };
+        let record = kpl::first_record(&fields[notice..])?;
         let key = match &chunk.keys {
             None => None,
             Some(keys) => Some(usize::try_from(record.partition_key).ok().and_then(|key| keys.get(key)).ok_or(Malformed)?.clone()),
         };
+        let names = names_of(record.data);
+        let (gone, bytes) = (position.readings + chunk.readings.min(1), record.field_len as u64);
         let reading = Rejected {
             run: chunk.run,
-            seq: chunk.first_seq + position.readings,
+            seq: names.as_ref().map_or(chunk.first_seq + position.readings, |(_, seq)| *seq),
             arrived: chunk.arrived,
             reason: reason.to_owned(),
-            topic: topic_of(record.data),
+            topic: names.map(|(topic, _)| topic.into_owned()),
             partition_key: key,
             data: chunk.data.slice_ref(record.data),
         };
-        let (gone, bytes) = (position.readings + 1, record.field_len as u64);
-        let rest = (chunk.readings > gone).then(|| {
-            let data = chunk.data.slice(offset + record.field_len..);
-            let rest = Chunk { readings: chunk.readings - gone, first_seq: chunk.first_seq + gone, data, ..chunk.clone() };
-            let before = Earlier { readings: earlier.readings + gone, bytes: earlier.bytes + position.offset + bytes };
-            (rest, before)
-        });
-        Ok(Self { number: position.number, rest, reading, bytes })
+        let behind = chunk.data.slice(offset + notice + record.field_len..);
+        let mut before = Earlier { readings: earlier.readings + gone, bytes: earlier.bytes + position.offset + bytes };
+        let mut cut = Self { number: position.number, rest: None, gap: None, reading, readings: chunk.readings.min(1), bytes };
+        if notice > 0 {
+            let data = [&chunk.data[..notice], &behind[..]].concat().into();
+            cut.rest = Some((Chunk { readings: chunk.readings - gone, data, ..chunk.clone() }, before));
+            cut.gap = gap;
+        } else if chunk.readings > gone {
+            // What was gone is said already; that some numbers are missing here is still to be known.
+            let (readings, bytes) = gap.map_or((0, 0), |gap| (gap.readings, gap.bytes));
+            before.readings += readings;
+            before.bytes = before.bytes.saturating_add_signed(bytes);
+            let next = names_of(kpl::first_record(&behind)?.data).map_or(chunk.first_seq + gone, |(_, seq)| seq);
+            let rest = Chunk { readings: chunk.readings - gone, first_seq: next, notice: false, data: behind, ..chunk.clone() };
+            cut.rest = Some((rest, before));
+            cut.gap = gap.map(|gap| Gap { readings: 0, bytes: 0, notice: false, ..gap });
+        }
+        Ok(cut)
     }
 }
 
 impl Pool {
     /// What is at the head of `lane`: its place, and the chunk if it is in memory. None when `lane` has nothing on its way.
-    pub(in crate::buffer) fn head(&self, lane: LaneId) -> Option<(Position, Option<(Chunk, Earlier)>)> {
+    pub(in crate::buffer) fn head(&self, lane: LaneId) -> Option<(Position, Option<Whole>)> {
         let state = self.lanes.get(&lane).filter(|state| state.outstanding > state.position.number)?;
-        let index = state.position.number.checked_sub(state.memory_from()).and_then(|index| usize::try_from(index).ok());
-        let held = index.and_then(|index| state.memory.get(index));
-        Some((state.position, held.map(|held| (held.chunk.clone(), held.earlier))))
+        let held = state.held(state.position.number).and_then(|index| state.memory.get(index));
+        let whole = |held: &super::Held| Whole { chunk: held.chunk.clone(), earlier: held.earlier, gap: held.gap };
+        Some((state.position, held.map(whole)))
     }
 
     /// Rows of `lane` from this number on are not deleted yet.
@@ -68,7 +96,7 @@ impl Pool {
     pub(in crate::buffer) fn set_aside(&mut self, now: Instant, lane: LaneId, cut: &Cut) -> Receipts {
         let Some(state) = self.lanes.get_mut(&lane) else { return Receipts::new() };
         state.outstanding = 0;
-        state.waiting.subtract(1, cut.bytes);
+        state.waiting.subtract(cut.readings, cut.bytes);
         state.deleted_below = state.deleted_below.max(cut.number);
         let Some((rest, earlier)) = &cut.rest else {
             state.deleted_below = state.deleted_below.max(cut.number + 1);
@@ -79,16 +107,17 @@ impl Pool {
         self.writing.unsure_rows |= rest.unsure.is_some();
         state.written_below = state.written_below.max(cut.number + 1);
         state.position = Position { number: cut.number, ..Position::default() };
-        let index = cut.number.checked_sub(state.memory_from()).and_then(|index| usize::try_from(index).ok());
-        if let Some(held) = index.and_then(|index| state.memory.get_mut(index)) {
+        if let Some(held) = state.held(cut.number).and_then(|index| state.memory.get_mut(index)) {
             let (before, after) = (held.chunk.bytes(), rest.bytes());
             self.memory -= before - after;
             held.chunk = rest.clone();
             held.earlier = *earlier;
+            held.gap = cut.gap;
             if !std::mem::replace(&mut held.written, true) {
                 self.unwritten -= before;
-                let group = held.group;
+                let (group, also) = (held.group, std::mem::take(&mut held.also));
                 self.close_chunk(group);
+                also.into_iter().for_each(|group| self.close_chunk(group));
             }
         }
         self.close_groups()

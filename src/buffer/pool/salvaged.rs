@@ -1,13 +1,34 @@
 //! What comes from a damaged file: straight onto the disk, into lanes of its own, which drain before today's.
 
-use super::{BTreeSet, Chunk, Earlier, LaneId, Pool};
+use super::{BTreeSet, Chunk, Earlier, Gap, LaneId, Pool};
+use crate::{buffer::store::Insert, record::Notice};
 
 /// A chunk with its place in its new lane.
 #[derive(Debug)]
 pub(in crate::buffer) struct SalvagedRow {
     pub(in crate::buffer) number: u64,
     pub(in crate::buffer) earlier: Earlier,
+    pub(in crate::buffer) gap: Option<Gap>,
     pub(in crate::buffer) chunk: Chunk,
+}
+
+impl SalvagedRow {
+    /// What the lane counts here.
+    fn counted(&self) -> Earlier {
+        let gone = self.gap.map_or(0, |gap| gap.readings);
+        Earlier { readings: self.chunk.readings + gone, bytes: self.chunk.data.len() as u64 }
+    }
+
+    /// As it is written.
+    pub(in crate::buffer) fn insert(&self) -> Insert<'_> {
+        Insert { number: self.number, chunk: &self.chunk, earlier: self.earlier, gap: self.gap, from: self.number }
+    }
+}
+
+/// What was dropped is not counted again, but the notice is still one.
+fn gap_of(chunk: &Chunk) -> Option<Gap> {
+    let Notice { to, n, why, .. } = chunk.notice().filter(|_| chunk.notice)?;
+    Some(Gap { readings: n, bytes: 0, last: to, why, level: 0, notice: true })
 }
 
 impl Pool {
@@ -19,25 +40,25 @@ impl Pool {
             let (number, earlier) = match before {
                 Some(row) => {
                     let mut earlier = row.earlier;
-                    earlier.add(row.chunk.readings, row.chunk.data.len() as u64);
+                    earlier.add(row.counted().readings, row.counted().bytes);
                     (row.number + 1, earlier)
                 }
                 None => self.lanes.get(&chunk.lane).map_or_else(Default::default, |state| (state.next, state.total)),
             };
-            rows.push(SalvagedRow { number, earlier, chunk: chunk.clone() });
+            rows.push(SalvagedRow { number, earlier, gap: gap_of(chunk), chunk: chunk.clone() });
         }
         rows
     }
 
     /// `rows` are on the disk.
     pub(in crate::buffer) fn salvaged(&mut self, rows: &[SalvagedRow]) {
-        for SalvagedRow { number, chunk, .. } in rows {
+        for row @ SalvagedRow { number, chunk, .. } in rows {
             let Some(state) = self.lanes.get_mut(&chunk.lane) else { continue };
             debug_assert!(state.memory.is_empty() && state.next == *number, "such a lane has no other way in");
             let bytes = chunk.data.len() as u64;
             state.next = number + 1;
             state.written_below = number + 1;
-            state.total.add(chunk.readings, bytes);
+            state.total.add(row.counted().readings, bytes);
             state.waiting.add(chunk.readings, bytes);
             state.oldest.get_or_insert(chunk.arrived);
         }

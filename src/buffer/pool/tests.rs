@@ -1,8 +1,11 @@
+mod overflow;
+mod thin;
+
 use bytes::Bytes;
 
 use super::*;
 use crate::{
-    buffer::{Layout, store::Head},
+    buffer::{Layout, StreamRules},
     record::RunId,
 };
 
@@ -13,12 +16,19 @@ const HOLD: Duration = Duration::from_secs(1);
 const PLENTY: u64 = 1 << 30;
 
 fn pool() -> Pool {
-    let stream = StreamPolicy { when_full: WhenFull::DropOldest, max_size: None };
-    let streams = [("s".to_owned(), stream)].into();
-    let mut pool = Pool::new(Policy { hold: HOLD, memory: 10_000, streams });
+    let streams = [("s".to_owned(), StreamRules::default())].into();
+    let mut pool = Pool::new(Policy { hold: HOLD, memory: 10_000, device: "gw".into(), streams });
     for id in [LANE, OTHER] {
         let layout = Layout { stream: "s".into(), number: 0, of: 1, partition_key: "k".into(), hash_key: None, template: None };
-        pool.add_lane(StoredLane { lane: Lane { id, layout }, next: 0, previous: None, named: 0, salvage: None, ends: None });
+        pool.add_lane(StoredLane {
+            lane: Lane { id, layout },
+            next: 0,
+            previous: None,
+            named: 0,
+            salvage: None,
+            ends: None,
+            gone: (0, 0),
+        });
     }
     pool.add_source(SOURCE, 3, Vec::new());
     pool
@@ -32,6 +42,7 @@ fn chunk(lane: LaneId, bytes: usize) -> Chunk {
         first_seq: 0,
         arrived: Timestamp(5),
         unsure: None,
+        notice: false,
         keys: None,
         data: Bytes::from(vec![0; bytes]),
     }
@@ -141,7 +152,7 @@ fn a_failed_commit_is_repeated_with_the_same_numbers() {
     let first = write(&mut pool);
     let expected = numbers(&first);
 
-    pool.failed(now, first);
+    pool.failed(now);
 
     assert!(pool.due().is_some_and(|due| due > now));
     pool.append(group(now, 2, vec![chunk(LANE, 100)]));
@@ -169,7 +180,7 @@ fn written_chunks_leave_memory_when_they_take_more_than_a_quarter_of_it() {
     commit(&mut pool, now);
 
     assert_eq!(pool.memory(), 2_000);
-    assert!(matches!(pool.oldest(LANE, PLENTY), Oldest::OnDisk(Position { number: 0, .. }, _)));
+    assert!(matches!(pool.oldest(LANE, PLENTY), Oldest::OnDisk(Position { number: 0, .. })));
 }
 
 #[test]
@@ -180,33 +191,6 @@ fn a_full_memory_has_no_room_and_a_written_one_has() {
     assert!(!pool.has_room(["s"].into_iter(), 1));
     commit(&mut pool, now);
     assert!(pool.has_room(["s"].into_iter(), 1));
-}
-
-#[test]
-fn overflow_takes_the_oldest_and_skips_what_is_on_its_way() {
-    let (mut pool, now) = (pool(), Instant::now());
-    (1..=4).for_each(|n| drop(pool.append(group(now, n, vec![chunk(LANE, 100)]))));
-    commit(&mut pool, now);
-    pool.oldest(LANE, 150); // chunks 0 and 1 are on their way
-    let head = |number| Head { number, readings: 2, bytes: 100, arrived: Timestamp(5), earlier: Earlier::default() };
-
-    assert_eq!(pool.victim(), Some(Victim { lane: LANE, from: 2 }));
-    assert!(pool.drop_chunk(now, LANE, &head(1)).is_none());
-    let dropped = pool.drop_chunk(now, LANE, &head(2)).unwrap();
-
-    assert_eq!((dropped.readings, dropped.bytes), (2, 100));
-    assert_eq!(pool.lane_waiting(LANE).0, Earlier { readings: 6, bytes: 300 });
-    assert_eq!(pool.victim(), Some(Victim { lane: LANE, from: 3 }), "the same one is not taken twice");
-    let write = write(&mut pool);
-    assert_eq!(write.deletes.iter().map(|delete| (delete.from, delete.up_to)).collect::<Vec<_>>(), [(2, 2)]);
-    assert_eq!(write.deletes[0].hole, Earlier { readings: 2, bytes: 100 }, "what stays before it counts it");
-}
-
-#[test]
-fn overflow_takes_nothing_that_is_in_memory_alone() {
-    let (mut pool, now) = (pool(), Instant::now());
-    pool.append(group(now, 1, vec![chunk(LANE, 100)]));
-    assert_eq!(pool.victim(), None);
 }
 
 #[test]
@@ -246,48 +230,13 @@ fn a_full_buffer_looks_again_when_what_was_on_its_way_waits_again() {
     commit(&mut pool, now);
     pool.oldest(LANE, PLENTY);
     pool.append(group(now, 2, vec![chunk(LANE, 100)]));
-    assert!(pool.victim().is_none() && pool.write(0, |bytes| bytes).is_empty());
+    assert!(pool.make_room(0, |bytes| bytes).is_none() && pool.write(0, |bytes| bytes).is_empty());
     assert_eq!(pool.due(), None);
 
     pool.release(LANE);
 
     assert_eq!(pool.due(), Some(now + HOLD));
-    assert!(pool.victim().is_some());
-}
-
-#[test]
-fn a_dropped_chunk_is_not_sent_although_its_delete_failed() {
-    let (mut pool, now) = (pool(), Instant::now());
-    (1..=4).for_each(|n| drop(pool.append(group(now, n, vec![chunk(LANE, 100)]))));
-    commit(&mut pool, now);
-    pool.oldest(LANE, 150); // chunks 0 and 1 are on their way
-    let head = Head { number: 2, readings: 2, bytes: 100, arrived: Timestamp(5), earlier: Earlier::default() };
-    pool.drop_chunk(now, LANE, &head).unwrap();
-    let failed = write(&mut pool);
-    pool.failed(now, failed);
-
-    let both = Delivered { readings: 4, bytes: 200, up_to: Position { number: 2, ..Position::default() } };
-    pool.forget(now, LANE, &both);
-
-    let Oldest::InMemory(taken) = pool.oldest(LANE, PLENTY) else { panic!("it is in memory") };
-    assert_eq!(taken.pieces[0].position.number, 3);
-    assert_eq!(write(&mut pool).deletes.len(), 2, "the hole, and what is confirmed");
-}
-
-#[test]
-fn a_stream_with_nothing_to_drop_does_not_shield_another() {
-    let mut pool = pool();
-    let quota = StreamPolicy { when_full: WhenFull::DropOldest, max_size: Some(50) };
-    pool.policy.streams = [("a".to_owned(), quota), ("b".to_owned(), quota)].into();
-    for (id, stream) in [(LANE, "a"), (OTHER, "b")] {
-        pool.lanes.get_mut(&id).unwrap().lane.layout.stream = stream.into();
-    }
-    let now = Instant::now();
-    pool.append(group(now, 1, vec![chunk(OTHER, 100)]));
-    commit(&mut pool, now);
-    pool.append(group(now, 2, vec![chunk(LANE, 100)]));
-
-    assert_eq!(pool.over_quota(), Some(Victim { lane: OTHER, from: 0 }));
+    assert!(pool.make_room(0, |bytes| bytes).is_some());
 }
 
 #[test]
@@ -297,20 +246,4 @@ fn keys_take_memory_too() {
     pool.append(group(now, 1, vec![Chunk { keys, ..chunk(LANE, 100) }]));
     assert!(pool.memory() > 5_000);
     assert_eq!(pool.due(), Some(now), "half of the memory is used");
-}
-
-#[test]
-fn a_lane_with_nothing_left_behind_what_is_on_its_way_lets_overflow_take_another() {
-    let (mut pool, now) = (pool(), Instant::now());
-    (1..=2).for_each(|n| drop(pool.append(group(now, n, vec![chunk(LANE, 100)]))));
-    commit(&mut pool, now);
-    pool.oldest(LANE, 50); // chunk 0 is on its way
-    let head = Head { number: 1, readings: 2, bytes: 100, arrived: Timestamp(5), earlier: Earlier::default() };
-    pool.drop_chunk(now, LANE, &head).unwrap();
-    pool.append(group(now, 3, vec![chunk(OTHER, 100)]));
-    commit(&mut pool, now);
-
-    assert_eq!(pool.victim(), Some(Victim { lane: OTHER, from: 0 }));
-    pool.release(LANE);
-    assert_eq!(pool.victim(), Some(Victim { lane: LANE, from: 0 }), "what came back may be dropped like any other");
 }

@@ -1,6 +1,8 @@
 //! When something has to be written, and what goes into the transaction.
 
-use super::{BTreeMap, Boot, Chunk, Delete, Duration, Earlier, Instant, LaneId, Pool, Receipts, Setting, repeats::Receipt};
+use super::{
+    BTreeMap, Boot, Chunk, Delete, Duration, Earlier, Gap, Held, Instant, Pool, Receipts, Setting, newest, repeats::Receipt,
+};
 
 /// Most bytes in one transaction: bounds the WAL, and the time that one commit takes.
 const WRITE_BYTES: u64 = 1 << 20;
@@ -16,8 +18,6 @@ pub(super) struct State {
     asked: u64,
     /// Since when a delete waits.
     pub(super) delete_since: Option<Instant>,
-    /// What was dropped from the middle of a lane, to be deleted with the next transaction.
-    pub(super) dropped: Vec<Delete>,
     /// Not before this, because the last attempt failed.
     retry_at: Option<Instant>,
     /// A transaction is under way.
@@ -55,6 +55,8 @@ pub(in crate::buffer) struct WriteRow {
     pub(in crate::buffer) number: u64,
     pub(in crate::buffer) chunk: Chunk,
     pub(in crate::buffer) earlier: Earlier,
+    pub(in crate::buffer) gap: Option<Gap>,
+    pub(in crate::buffer) from: u64,
 }
 
 impl State {
@@ -62,11 +64,11 @@ impl State {
     pub(super) fn look_again(&mut self) {
         self.full = false;
     }
+}
 
-    /// Whether rows of `lane` are still to be deleted, or just being so.
-    pub(super) fn deletes_from(&self, lane: LaneId) -> bool {
-        self.busy || self.dropped.iter().any(|delete| delete.lane == lane)
-    }
+/// Pages that a chunk needs. What stands only for others takes next to none: the place of a row that it replaces.
+pub(super) fn pages_of(chunk: &Chunk, pages_for: impl Fn(u64) -> u64) -> u64 {
+    if chunk.readings == 0 { 0 } else { pages_for(chunk.bytes()) }
 }
 
 impl Write {
@@ -94,12 +96,12 @@ impl Pool {
 
     /// When the next write is due; none when nothing has to be written.
     pub(in crate::buffer) fn due(&self) -> Option<Instant> {
-        let State { asked, delete_since, ref dropped, retry_at, full, right, unsure_rows, .. } = self.writing;
+        let State { asked, delete_since, retry_at, full, right, unsure_rows, .. } = self.writing;
         let first_held = self.lanes.values().filter_map(|lane| lane.memory.iter().find(|held| !held.written));
         let insert = first_held
             .map(|held| if held.group < asked { held.since } else { held.since + self.policy.hold })
             .min()
-            .filter(|_| !full || !dropped.is_empty());
+            .filter(|_| !full);
         let delete = delete_since.map(|since| if full { since } else { since + DELETE_IDLE });
         let right = right.filter(|_| unsure_rows).map(|right| right.since);
         let due = insert.into_iter().chain(delete).chain(right).min()?;
@@ -109,19 +111,20 @@ impl Pool {
     /// What to write now: the deletes that wait, and whole groups in the order of their arrival, up to a transaction's worth and to
     /// `room` pages.
     pub(in crate::buffer) fn write(&mut self, room: u64, pages_for: impl Fn(u64) -> u64) -> Write {
-        let mut write = Write { deletes: std::mem::take(&mut self.writing.dropped), ..Write::default() };
-        write.deletes.extend(self.lanes.values().filter_map(super::LaneState::deletable));
+        let deletes = self.lanes.values().filter_map(super::LaneState::deletable).collect();
+        let mut write = Write { deletes, ..Write::default() };
         let mut by_group: BTreeMap<u64, Vec<WriteRow>> = BTreeMap::new();
         for state in self.lanes.values() {
-            for (number, held) in (state.memory_from()..).zip(&state.memory).filter(|(_, held)| !held.written) {
-                let row = WriteRow { number, chunk: held.chunk.clone(), earlier: held.earlier };
+            for held in state.memory.iter().filter(|held| !held.written) {
+                let Held { number, ref chunk, earlier, gap, from, .. } = *held;
+                let row = WriteRow { number, chunk: chunk.clone(), earlier, gap, from };
                 by_group.entry(held.group).or_default().push(row);
             }
         }
         let mut groups_below = self.next_group;
         let (mut bytes, mut pages) = (0, 0);
         for (group, rows) in by_group {
-            pages += rows.iter().map(|row| pages_for(row.chunk.bytes())).sum::<u64>();
+            pages += rows.iter().map(|row| pages_of(&row.chunk, &pages_for)).sum::<u64>();
             if bytes >= WRITE_BYTES || pages > room {
                 groups_below = group;
                 self.writing.full = pages > room && write.is_empty();
@@ -147,7 +150,12 @@ impl Pool {
 
     /// Whether the next transaction frees anything.
     pub(in crate::buffer) fn has_deletes(&self) -> bool {
-        !self.writing.dropped.is_empty() || self.lanes.values().any(|state| state.deletable().is_some())
+        self.lanes.values().any(|state| state.deletable().is_some())
+    }
+
+    /// When a step that failed may be tried again.
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.writing.retry_at
     }
 
     /// Whether nothing can be written because nothing may be dropped.
@@ -163,7 +171,7 @@ impl Pool {
                 break;
             }
             bytes += held.chunk.bytes();
-            pages += pages_for(held.chunk.bytes());
+            pages += pages_of(&held.chunk, &pages_for);
         }
         pages
     }
@@ -172,31 +180,25 @@ impl Pool {
     pub(in crate::buffer) fn written(&mut self, now: Instant, write: &Write) -> Receipts {
         self.writing = State {
             asked: self.writing.asked,
-            dropped: std::mem::take(&mut self.writing.dropped),
             right: self.writing.right.filter(|right| write.right != Some(*right)),
             unsure_rows: self.writing.unsure_rows || write.rows.iter().any(|row| row.chunk.unsure.is_some()),
             ..State::default()
         };
         for delete in &write.deletes {
             let Some(state) = self.lanes.get_mut(&delete.lane) else { continue };
-            if delete.hole.readings == 0 {
-                state.deleted_below = state.deleted_below.max(delete.up_to + 1);
-            }
-        }
-        // What is behind a lane's head that is on its way is still a hole, with nothing in it to drop.
-        for state in self.lanes.values_mut().filter(|state| state.outstanding <= state.position.number) {
-            state.hole = None;
+            state.deleted_below = state.deleted_below.max(delete.up_to + 1);
         }
         for row in &write.rows {
             let Some(state) = self.lanes.get_mut(&row.chunk.lane) else { continue };
             state.written_below = state.written_below.max(row.number + 1);
+            state.refused = newest::Tail::of(row);
             // One that was confirmed meanwhile is not in memory any more; its row is deletable at once.
-            let index = row.number.checked_sub(state.memory_from()).and_then(|index| usize::try_from(index).ok());
-            if let Some(held) = index.and_then(|index| state.memory.get_mut(index)) {
+            if let Some(held) = state.held(row.number).and_then(|index| state.memory.get_mut(index)) {
                 held.written = true;
                 self.unwritten -= held.chunk.bytes();
-                let group = held.group;
+                let (group, also) = (held.group, std::mem::take(&mut held.also));
                 self.close_chunk(group);
+                also.into_iter().for_each(|group| self.close_chunk(group));
             }
         }
         self.writing.delete_since = self.has_deletes().then_some(now);
@@ -206,10 +208,14 @@ impl Pool {
     }
 
     /// `write` was rolled back: it is tried again later, with the same numbers.
-    pub(in crate::buffer) fn failed(&mut self, now: Instant, write: Write) {
+    pub(in crate::buffer) fn failed(&mut self, now: Instant) {
         self.writing.busy = false;
         self.writing.retry_at = Some(now + RETRY);
-        self.writing.dropped.extend(write.deletes.into_iter().filter(|delete| delete.hole.readings > 0));
+    }
+
+    /// Unwritten chunks, or what stands for them.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = &Held> {
+        self.lanes.values().flat_map(|lane| &lane.memory).filter(|held| !held.written)
     }
 
     /// Written chunks leave memory, oldest first, when they take more than a quarter of it; the drain reads them back.

@@ -5,7 +5,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Delete, Earlier, Insert, PAGE_BYTES, Store, checksum, delete_chunks, insert};
+use super::{Delete, Insert, PAGE_BYTES, Store, checksum, delete_chunks, insert};
 use crate::{
     buffer::{BufferError, LaneId, Rejected},
     reading::Timestamp,
@@ -82,7 +82,7 @@ impl Store {
         let mut left = self.set_aside;
         let tx = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         // All of it, so that what is left is the lane's first row: from there on readings are counted at the next start.
-        let delete = Delete { lane: aside.lane, from: aside.from, up_to: aside.number, hole: Earlier::default() };
+        let delete = Delete { lane: aside.lane, from: aside.from, up_to: aside.number };
         delete_chunks(&tx, &delete, aside.rest.is_some())?;
         if let Some(rest) = &aside.rest {
             insert(&tx, rest)?;

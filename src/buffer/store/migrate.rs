@@ -78,6 +78,18 @@ const MIGRATIONS: &[&str] = &[
         id      INTEGER PRIMARY KEY,
         setting INTEGER NOT NULL            -- the same when it was right
     );",
+    // 5: what was dropped.
+    "CREATE TABLE gap (
+        id       INTEGER PRIMARY KEY,       -- of the chunk that stands for what is gone
+        readings INTEGER NOT NULL,          -- that the lane counts at this chunk, less those in it
+        bytes    INTEGER NOT NULL,
+        last     INTEGER NOT NULL,          -- seq of the last reading that was here
+        why      TEXT NOT NULL,
+        level    INTEGER NOT NULL,          -- how often it was halved
+        notice   INTEGER NOT NULL           -- whether the chunk begins with a notice
+    );
+    ALTER TABLE lane ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;        -- sum of its gaps' readings
+    ALTER TABLE lane ADD COLUMN gone_bytes INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The version that this program writes.

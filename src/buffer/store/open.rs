@@ -10,7 +10,9 @@ use super::{
     aside::{COUNT, count_from},
     lock::{self, Lock, owner_of},
     migrate::migrate,
-    quarantine, vfs,
+    quarantine,
+    reserve::Reserve,
+    vfs,
 };
 use crate::{
     buffer::{
@@ -18,12 +20,13 @@ use crate::{
         cold::{ColdFile, Found},
     },
     clock,
+    config::check::LEAST_MAX_SIZE,
 };
 
 impl Store {
-    /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together. What is damaged is set aside first, as far as
-    /// its header and its log tell.
-    pub(in crate::buffer) fn open(path: &Path, max_size: u64) -> Result<Self, BufferError> {
+    /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together, and not below `keep_free` bytes of the file
+    /// system. What is damaged is set aside first, as far as its header and its log tell.
+    pub(in crate::buffer) fn open(path: &Path, max_size: u64, keep_free: u64) -> Result<Self, BufferError> {
         let unopened = |source: io::Error| BufferError::Open { path: path.into(), source: source.into() };
         let in_use = |by| BufferError::InUse { path: path.into(), by };
         let Some(lock) = lock::take(path).map_err(unopened)? else { return Err(in_use(owner_of(path))) };
@@ -47,10 +50,10 @@ impl Store {
             // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unopened)?;
         }
-        Self::open_file(path, max_size, Some(lock))
+        Self::open_file(path, max_size, keep_free, Some(lock))
     }
 
-    fn open_file(path: &Path, max_size: u64, lock: Option<Lock>) -> Result<Self, BufferError> {
+    fn open_file(path: &Path, max_size: u64, keep_free: u64, lock: Option<Lock>) -> Result<Self, BufferError> {
         let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 BufferError::InUse { path: path.into(), by: owner_of(path) }
@@ -70,7 +73,7 @@ impl Store {
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
 
-        let limits = Limits::within(max_size);
+        let limits = Limits::within(max_size, room_for(path));
         let settings = [
             ("page_size", PAGE_BYTES.to_string()), // a commit's fixed cost is about three pages, so small ones wear least
             ("auto_vacuum", "NONE".into()),        // freed pages are used again; INCREMENTAL costs 8 % more bytes, always
@@ -91,45 +94,64 @@ impl Store {
             connection.pragma_update(None, name, value).map_err(failed)?;
         }
         migrate(&mut connection, if tables == 0 { 0 } else { version }).map_err(failed)?;
-        connection.set_prepared_statement_cache_capacity(16);
+        connection.set_prepared_statement_cache_capacity(32);
         let set_aside = connection.query_row(COUNT, [], count_from).map_err(failed)?;
         let mut store = Self {
             connection,
             path: path.into(),
             page_budget: limits.pages,
             checkpoint_frames: limits.checkpoint_frames,
+            wal_bytes: limits.wal_frames * WAL_FRAME_BYTES,
+            keep_free,
+            reserve: Reserve::of(path, limits.reserve),
             pages_used: 0,
             set_aside,
             most_set_aside: limits.set_aside,
+            page_count: 0,
             _lock: lock,
         };
         store.measure().map_err(failed)?;
+        store.reserve.hold(store.free());
         store.begin_session().map_err(failed)?;
         quarantine::keep_log(&store.connection, false).map_err(failed)?;
         Ok(store)
     }
 }
 
-/// How `max_size` is shared out between the database and its WAL.
+/// Bytes that the buffer `path` has on its file system and may still take.
+fn room_for(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize))
+        + fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// How `max_size` is shared out between the database, its WAL and the reserve.
 struct Limits {
     pages: u64,
     checkpoint_frames: u64,
     wal_frames: u64,
+    /// Bytes of the reserve.
+    reserve: u64,
     /// Bytes of readings that are set aside.
     set_aside: u64,
 }
 
 impl Limits {
-    fn within(max_size: u64) -> Self {
+    /// Of a buffer that may have `max_size` bytes, on a file system that has `room` for it.
+    fn within(max_size: u64, room: u64) -> Self {
+        // On a small disk what is only for changes under way takes no more of it than of a small buffer.
+        let shared = max_size.min(room.max(LEAST_MAX_SIZE.0));
         // A large WAL spares the disk, because a page that changes often is copied once; beyond 16 MiB there is little to gain.
-        let checkpoint = (max_size / 16).clamp(256 << 10, 16 << 20);
+        let checkpoint = (shared / 16).clamp(256 << 10, 16 << 20);
         let checkpoint_frames = checkpoint / WAL_FRAME_BYTES;
         // The WAL is emptied after the commit that fills it, so it can pass that mark by one transaction.
         let wal_frames = checkpoint_frames + (5 << 19) / WAL_FRAME_BYTES;
+        let reserve = (shared / 32).clamp(256 << 10, 4 << 20);
+        let others = wal_frames * WAL_FRAME_BYTES + reserve;
         Self {
-            pages: max_size.saturating_sub(wal_frames * WAL_FRAME_BYTES) / PAGE_BYTES,
+            pages: max_size.saturating_sub(others) / PAGE_BYTES,
             checkpoint_frames,
             wal_frames,
+            reserve,
             // Few, so that they never crowd out what can still be sent; and one of the largest always fits.
             set_aside: (max_size / 16).clamp(1 << 20, 64 << 20),
         }

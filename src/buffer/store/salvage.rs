@@ -114,11 +114,11 @@ impl Store {
     /// Shows `each` the numbers that every chunk holds: its lane, its run, the first number, and the one behind the last.
     pub(in crate::buffer) fn each_name(&self, mut each: impl FnMut(LaneId, RunId, u64, u64)) -> Result<(), BufferError> {
         let mut read = || {
-            let mut select = self.connection.prepare("SELECT id, run, seq, readings FROM chunk ORDER BY id")?;
+            let mut select = self.connection.prepare("SELECT c.id, run, seq, coalesce(last + 1, seq + c.readings) FROM chunk c LEFT JOIN gap ON gap.id = c.id ORDER BY c.id")?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
-                let (first, readings): (u64, u64) = (row.get(2)?, row.get(3)?);
-                each(lane_of(row.get(0)?), RunId(row.get::<_, i64>(1)?.cast_unsigned()), first, first + readings);
+                let (first, below): (u64, u64) = (row.get(2)?, row.get(3)?);
+                each(lane_of(row.get(0)?), RunId(row.get::<_, i64>(1)?.cast_unsigned()), first, below);
             }
             Ok(())
         };

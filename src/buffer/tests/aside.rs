@@ -45,6 +45,7 @@ impl Bench {
             first_seq: self.seq,
             arrived: Timestamp(1),
             unsure: None,
+            notice: false,
             keys: None,
             data: fields(readings),
         };
@@ -209,4 +210,44 @@ async fn nothing_is_set_aside_when_nothing_is_on_its_way() {
     assert!(!bench.buffer().set_aside(bench.lane(), "why".into()).await.unwrap());
     assert_eq!(texts(&bench).await, ["a"]);
     bench.ledger_balances();
+}
+
+#[test]
+fn the_notice_in_front_of_a_reading_that_is_set_aside_stays() {
+    let gap = store::Gap { readings: 6, bytes: 90, last: 9, why: Reason::Thin, level: 1, notice: true };
+    let of = |readings, notice, texts: &[&str]| Chunk {
+        lane: LaneId(1),
+        readings,
+        run: RunId(3),
+        first_seq: 0,
+        arrived: Timestamp(1),
+        unsure: None,
+        notice,
+        keys: None,
+        data: fields(texts),
+    };
+    let chunk = of(3, true, &["notice", "bad", "b", "c"]);
+    let earlier = store::Earlier { readings: 100, bytes: 1000 };
+    let cut = |chunk: &Chunk, position: Position| {
+        pool::Cut::new(&pool::Whole { chunk: chunk.clone(), earlier, gap: Some(gap) }, position, "so it is")
+    };
+    let field = fields(&["bad"]).len() as u64;
+
+    let first = cut(&chunk, Position::default()).unwrap();
+    let (rest, before) = first.rest.unwrap();
+    assert_eq!((first.reading.data, first.readings, first.gap), ("bad".into(), 1, Some(gap)));
+    assert_eq!((rest.data, rest.readings, rest.notice), (fields(&["notice", "b", "c"]), 2, true));
+    assert_eq!(before, store::Earlier { readings: 101, bytes: 1000 + field });
+
+    // Where it is delivered already, what it says is counted as gone before what is left.
+    let offset = (fields(&["notice", "a"]).len()) as u64;
+    let chunk = of(3, true, &["notice", "a", "bad", "c"]);
+    let second = cut(&chunk, Position { number: 0, offset, readings: 1 }).unwrap();
+    let (rest, before) = second.rest.unwrap();
+    assert_eq!((rest.data, rest.readings, rest.notice), (fields(&["c"]), 1, false));
+    assert_eq!(before, store::Earlier { readings: 108, bytes: 1000 + offset + field + 90 });
+    assert_eq!(second.gap.map(|gap| (gap.readings, gap.last)), Some((0, 9)));
+
+    let alone = cut(&of(0, true, &["notice"]), Position::default()).unwrap();
+    assert_eq!((alone.readings, alone.rest.is_none()), (0, true), "it is no reading");
 }

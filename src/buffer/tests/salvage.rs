@@ -291,7 +291,7 @@ async fn a_salvage_that_is_cut_off_goes_on_and_brings_nothing_twice() {
 async fn what_is_salvaged_goes_before_what_came_since_and_takes_half_of_the_room_at_most() {
     let filled = Bench::filled().await;
     let mut bench = Bench::new().close().await;
-    bench.settings.max_size = 4 << 20;
+    bench.settings.max_size = 5 << 20;
     fs::copy(&filled.settings.path, &bench.settings.path).unwrap();
     store::quarantine(&bench.settings.path, Timestamp(0)).unwrap();
     let mut bench = bench.open();
@@ -306,4 +306,36 @@ async fn what_is_salvaged_goes_before_what_came_since_and_takes_half_of_the_room
     }
     assert_eq!((came, bench.lost()), (CHUNKS, 0));
     bench.ledger_balances();
+}
+
+#[tokio::test]
+async fn what_was_dropped_before_is_not_lost_again_and_its_notice_comes_back() {
+    let mut bench = Bench::new();
+    for n in 0..150 {
+        let reading = format!(
+            "{{\"v\":1,\"dev\":\"gw\",\"run\":\"0000000000000003\",\"lane\":\"s/0\",\"seq\":{n},\"val\":\"{}\"}}\n",
+            "x".repeat(100_000)
+        );
+        let mut chunk = Vec::new();
+        put_record(&mut chunk, 0, HashKeyUse::First, reading.as_bytes());
+        bench.holds(chunk).await;
+    }
+    let dropped = bench.status.lock().ledger_total().dropped.get(Reason::DropOldest);
+    let mut bench = bench.close().await;
+    bench.damages(|file| file[..16].fill(0));
+    bench.settings.max_size *= 4; // a salvage takes half of it
+
+    let bench = bench.open();
+    bench.salvage_ends().await;
+
+    bench.ledger_balances();
+    assert_eq!((bench.lost(), bench.status.lock().ledger_total().buffered), (0, 150 - dropped));
+    let older = bench.opened.as_ref().unwrap().older[0].id;
+    let taken = bench.buffer().oldest(older, 1).await.unwrap().unwrap();
+    let notice = crate::record::Notice::decode(first_record(&taken.pieces[0].data).unwrap().data).unwrap();
+    assert_eq!((taken.pieces[0].notice, notice.from, notice.to, notice.n), (true, 0, dropped - 1, dropped));
+    bench.buffer().release(older);
+    let bench = bench.close().await.open();
+    bench.ledger_balances();
+    assert_eq!(bench.status.lock().ledger_total().received, 150 - dropped);
 }

@@ -8,7 +8,7 @@ use super::{AsideRequest, Writer};
 use crate::{
     buffer::{
         BufferError, LaneId,
-        pool::Cut,
+        pool::{Cut, Whole},
         store::{Aside, Insert, SetAside},
     },
     clock,
@@ -33,30 +33,35 @@ impl Writer {
 
     fn try_set_aside(&mut self, lane: LaneId, reason: &str) -> Result<bool, BufferError> {
         let Some((position, held)) = self.shared.lock().pool.head(lane) else { return Ok(false) };
-        let row = self.store.first(lane, position.number)?.filter(|head| head.number == position.number);
-        let chunk = match held {
-            // Its row, where it has one, knows of holes that were made behind it since.
-            Some((chunk, earlier)) => Some((chunk, row.map_or(earlier, |row| row.earlier))),
+        let whole = match held {
+            Some(held) => Some(held),
             None => {
-                let stored = self.store.read(lane, position.number, position.number + 1, 1)?.pop();
-                stored.and_then(|stored| stored.chunk).zip(row.map(|row| row.earlier))
+                let row = self.store.heads(lane, position.number, 0, 1)?.pop().filter(|head| head.number == position.number);
+                let chunk = self.store.chunk(lane, position.number)?.and_then(|stored| stored.chunk);
+                chunk.zip(row).map(|(chunk, row)| Whole { chunk, earlier: row.earlier, gap: row.gap })
             }
         };
-        let Some((chunk, earlier)) = chunk else {
+        let Some(whole) = whole else {
             self.shared.lock().pool.release(lane);
             return Ok(false); // the next read finds that it can't be read, and says so
         };
         let malformed = |source| BufferError::Malformed { path: self.store.path().to_owned(), source };
-        let cut = Cut::new(&chunk, earlier, position, reason).map_err(|error| malformed(error.into()))?;
+        let cut = Cut::new(&whole, position, reason).map_err(|error| malformed(error.into()))?;
         let from = self.shared.lock().pool.deleted_below(lane);
-        let rest = cut.rest.as_ref().map(|(chunk, earlier)| Insert { number: cut.number, chunk, earlier: *earlier });
+        let rest = cut.rest.as_ref().map(|(chunk, earlier)| Insert {
+            number: cut.number,
+            chunk,
+            earlier: *earlier,
+            gap: cut.gap,
+            from: cut.number,
+        });
         let aside = Aside { lane, number: cut.number, from, rest, reading: &cut.reading, at: clock::now() };
         let gone = self.store.put_aside(&aside)?;
 
         let mut inner = self.shared.lock();
         let receipts = inner.pool.set_aside(Instant::now(), lane, &cut);
         let (stream, number) = inner.pool.lane(lane).map_or_else(Default::default, |lane| (lane.stream.clone(), lane.number));
-        self.shared.status.set_aside(&stream, Reason::Refused, 1);
+        self.shared.status.set_aside(&stream, Reason::Refused, cut.readings);
         self.shared.settle(inner, &receipts);
         if let Err(error) = self.store.keep_up() {
             self.complain(&error);

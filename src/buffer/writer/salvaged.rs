@@ -9,10 +9,10 @@ use std::{
 use tracing::info;
 
 use super::{
-    BEAT, Inner, Insert, Store, Transaction, Writer,
+    BEAT, Inner, Store, Transaction, Writer,
     salvage::{self, Batch},
 };
-use crate::buffer::store::Salvaged;
+use crate::buffer::{pool::SalvagedRow, store::Salvaged};
 
 /// What could not be written is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ impl Writer {
     pub(super) fn salvage(&mut self, inner: MutexGuard<Inner>, batch: Batch) {
         let rows = inner.pool.place(&batch.chunks);
         drop(inner);
-        let inserts = rows.iter().map(|row| Insert { number: row.number, chunk: &row.chunk, earlier: row.earlier }).collect();
+        let inserts = rows.iter().map(SalvagedRow::insert).collect();
         let transaction = Transaction {
             inserts,
             salvaged: Some(Salvaged { progress: Some(&batch.progress), right: &batch.right }),

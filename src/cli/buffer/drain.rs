@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{failed, not_in_use, note};
 use crate::{
     agent,
-    buffer::{Buffer, BufferError, BufferSettings, Lane, Opened, cold::ColdFile},
+    buffer::{Buffer, BufferError, BufferSettings, Lane, Opened, StreamRules, cold::ColdFile},
     cli::{ConfigArgs, Failed, load, stop_on_signals},
     clock::{Boot, Clock},
-    config::{Config, Files, WhenFull},
+    config::{Config, Files, StreamConfig, WhenFull},
     status::Status,
 };
 
@@ -134,9 +134,15 @@ fn settings(config: &Config, path: PathBuf, size: u64) -> BufferSettings {
         hold: config.buffer.hold,
         memory: config.buffer.memory.0,
         max_size: config.buffer.max_size.0.max(4 * size + ROOM),
-        streams: config.streams.keys().map(|name| (name.clone(), (WhenFull::Block, None))).collect(),
+        keep_free: 0,
+        device: config.device.id.clone(),
+        streams: config.streams.iter().map(|(name, stream)| (name.clone(), rules(stream))).collect(),
         windows: std::collections::BTreeMap::new(),
     }
+}
+
+fn rules(stream: &StreamConfig) -> StreamRules {
+    StreamRules { when_full: WhenFull::Block, encoding: stream.encoding, ..StreamRules::default() }
 }
 
 /// Says what is new.

@@ -150,6 +150,8 @@ impl<R: BufRead> Iterator for Lines<'_, R> {
                         && joined.run == chunk.run
                         && joined.first_seq + joined.readings == chunk.first_seq
                         && joined.keys == chunk.keys
+                        && !joined.notice
+                        && !chunk.notice
                         && joined.data.len() < CHUNK_BYTES =>
                 {
                     joined.data = [joined.data, chunk.data].concat().into();
@@ -186,6 +188,7 @@ impl<R> Lines<'_, R> {
         let key = match (&layout.template, line.key) {
             (None, _) => None,
             (Some(_), Some(key)) => Some(key),
+            (Some(_), None) if line.seq.is_none() => Some(layout.partition_key.clone()),
             (Some(template), None) => Some(ingest::partition_key(template, &self.config.device.id, &line.src, &line.topic)),
         };
         let mut data = Vec::new();
@@ -193,11 +196,12 @@ impl<R> Lines<'_, R> {
         put_record(&mut data, 0, hash_key, &record);
         let chunk = Chunk {
             lane: LaneId(0),
-            readings: 1,
+            readings: u64::from(line.seq.is_some()),
             run: RunId(u64::from_str_radix(&line.run, 16).ok()?),
             first_seq: line.seq.or(line.from)?,
             arrived: Timestamp(line.rx.unwrap_or(line.ts)),
             unsure: None,
+            notice: line.seq.is_none(),
             keys: key.map(|key| Arc::from([key])),
             data: Bytes::from(data),
         };

@@ -147,7 +147,7 @@ mod tests {
         for data in [&b"21.5"[..], b"", b"{\"dev\":\"gw\"}", b"{broken", b"\xa0", b"\xff", br#"{"dev":"d","run":"r","lane":"l"}"#] {
             assert_eq!(decode(data), None, "{data:?}");
         }
-        let notice = br#"{"v":1,"dev":"d","run":"r","lane":"l/0","kind":"dropped","from":3,"to":9,"n":7,"why":"overflow"}"#;
+        let notice = br#"{"v":1,"dev":"d","run":"r","lane":"l/0","kind":"dropped","from":3,"to":9,"n":7,"why":"drop_oldest"}"#;
         assert_eq!(decode(notice).unwrap().0.span(), Some((3, 9)));
         assert_eq!(anonymous("gw/raw/0", b"21.5"), r#"{"data":"MjEuNQ==","key":"gw/raw/0"}"#);
     }

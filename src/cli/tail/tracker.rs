@@ -55,6 +55,8 @@ pub(super) struct Tracker {
     clock: u64,
     counts: Counts,
     forgotten_missing: u64,
+    /// Readings that notices account for without saying which: those that stayed come behind the notice.
+    excused: u64,
 }
 
 /// How many readings had which fate.
@@ -90,7 +92,14 @@ impl Tracker {
         }
         let run = self.runs.get_mut(&key).expect("it was put in just now");
         run.heard = self.clock;
-        let (new, gap) = run.mark(from, to);
+        let n = names.dropped.unwrap_or_default();
+        let (new, gap) = if names.dropped.is_some_and(|n| n <= to - from) {
+            let (fresh, gap) = run.announce(from, to, n);
+            self.excused = self.excused.saturating_add(fresh);
+            (fresh > 0, gap)
+        } else {
+            run.mark(from, to)
+        };
         verdict.duplicate = !new;
         verdict.gaps.extend(gap.map(|(from, to)| Gap { run: key, from, to }));
         self.forgotten_missing = self.forgotten_missing.saturating_add(run.close_oldest_holes());
@@ -106,7 +115,7 @@ impl Tracker {
     pub(super) fn counts(&self) -> Counts {
         // Saturating, here and below: a foreign producer may write any number.
         let missing = self.runs.values().map(Run::missing).fold(self.forgotten_missing, u64::saturating_add);
-        Counts { missing, ..self.counts }
+        Counts { missing: missing.saturating_sub(self.excused), ..self.counts }
     }
 
     /// A run has given numbers up to `last`, its successor says. It may have given more that never reached its disk.
@@ -136,6 +145,8 @@ impl Tracker {
 struct Run {
     next: u64,
     holes: BTreeMap<u64, Hole>,
+    /// By their first number, the last and how many of them are gone, what notices say that leave some.
+    thinned: BTreeMap<u64, (u64, u64)>,
     heard: u64,
 }
 
@@ -150,7 +161,7 @@ struct Hole {
 impl Run {
     fn beginning_with(first: u64) -> Self {
         let before = (first > 0).then_some((0, Hole { end: first, missed: false }));
-        Self { next: first, holes: before.into_iter().collect(), heard: 0 }
+        Self { next: first, holes: before.into_iter().collect(), thinned: BTreeMap::new(), heard: 0 }
     }
 
     /// Notes `from..=to`. Says whether any of it is new, and which numbers before it are missing.
@@ -164,6 +175,25 @@ impl Run {
         let beyond = end > self.next;
         self.next = self.next.max(end);
         (filled || beyond, gap)
+    }
+
+    /// Notes that `n` of `from..=to` are gone, and the others may follow. Says how many of the `n` are news, and which numbers before are
+    /// missing.
+    fn announce(&mut self, from: u64, to: u64, n: u64) -> (u64, Option<(u64, u64)>) {
+        let gap = (from > self.next).then(|| (self.next, from - 1));
+        if gap.is_some() {
+            self.holes.insert(self.next, Hole { end: from, missed: true });
+        }
+        let (begin, end) = (self.next.max(from), to.saturating_add(1));
+        if end > self.next {
+            self.holes.insert(begin, Hole { end, missed: true });
+            self.next = end;
+        }
+        let known = self.thinned.insert(from, (to, n)).map_or(0, |(_, n)| n);
+        if self.thinned.len() > MAX_HOLES {
+            self.thinned.pop_first();
+        }
+        (n.saturating_sub(known), gap)
     }
 
     /// Takes `from..end` out of the holes; whether there was anything to take.
@@ -334,6 +364,28 @@ mod tests {
         let ended = Some(super::super::envelope::Previous { run: "a".into(), seq: u64::MAX });
         assert_eq!(tracker.look(&Names { prev: ended, ..reading("b", 0) }), Verdict::default());
         assert!(tracker.look(&reading("a", u64::MAX)).duplicate);
+    }
+
+    #[test]
+    fn of_readings_that_were_thinned_those_that_stayed_are_new_and_the_others_not_missing() {
+        let mut tracker = Tracker::default();
+        tracker.look(&reading("a", 0));
+        let notice = Names { seq: None, from: Some(1), to: Some(8), dropped: Some(4), ..reading("a", 0) };
+
+        assert_eq!(tracker.look(&notice), Verdict::default());
+        for seq in [1, 3, 5, 7, 9] {
+            assert_eq!(tracker.look(&reading("a", seq)), Verdict::default());
+        }
+        assert_eq!(tracker.counts(), Counts { readings: 6, duplicates: 0, dropped: 4, missing: 0 });
+        assert!(tracker.look(&notice).duplicate);
+        assert!(tracker.look(&reading("a", 3)).duplicate);
+
+        // Five of the eight are gone, and four are said to be.
+        let mut tracker = Tracker::default();
+        tracker.look(&reading("a", 0));
+        tracker.look(&notice);
+        [1, 3, 5, 9].iter().for_each(|seq| drop(tracker.look(&reading("a", *seq))));
+        assert_eq!(tracker.counts().missing, 1);
     }
 
     #[test]

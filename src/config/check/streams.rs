@@ -1,7 +1,7 @@
 //! Streams and destinations: who takes what, and where it goes.
 
 use super::{
-    LEAST_MEMORY, Problems,
+    LEAST_MEMORY, Problems, max_age,
     values::{is_stream_name, is_topic_filter, read_url, unknown_placeholders},
 };
 use crate::{
@@ -86,6 +86,8 @@ fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut P
         problems.wrong(&at("stream"), text);
     }
     problems.range(&at("lanes"), stream.lanes);
+    problems.range(&at("priority"), stream.priority);
+    max_age(&at("max_age"), stream.max_age, config.buffer.hold, problems);
     if let Some(template) = &stream.partition_key {
         let known = ["{topic}", "{source}", "{device.id}"];
         if template.is_empty() {

@@ -21,11 +21,12 @@ pub async fn runs_full() -> Tally {
         return tally;
     };
     let plan = Gateway::new().set("device.state_dir", disk.folder().display().to_string()).set("buffer.hold", "0s");
+    let plan = plan.set("buffer.when_full", "block");
     let mut gateway = plan.starts().await;
     gateway.cloud.away();
     gateway.field.pads(PADDING);
     gateway.field.publishes(READINGS).await;
-    let full = |problem: &String| problem.contains("cannot write to the buffer");
+    let full = |problem: &String| problem.contains("the buffer is full and may not drop: sources wait");
     gateway.agent.shows("it misses the room", |status| status.problems().iter().any(full)).await;
     tally.inject("disk: full", 1);
     gateway.agent.power_off().await;

@@ -1,0 +1,107 @@
+//! Room that nobody else can take: given up when the disk is full, so that deletes, which need some first, work again.
+//!
+//! On a full file system SQLite can't delete, because its WAL can't grow, and can't empty the WAL, because the database can't. So a
+//! file lies beside the database that is as large as that takes. Invariant: while it is given up the database does not grow.
+
+use std::{
+    cell::Cell,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::{fs::FallocateFlags, io::Errno};
+use tracing::{info, warn};
+
+/// The file.
+pub(super) struct Reserve {
+    path: PathBuf,
+    bytes: u64,
+    held: Cell<bool>,
+}
+
+impl Reserve {
+    /// Of the database `path`, of so many bytes; it may be there already.
+    pub(super) fn of(path: &Path, bytes: u64) -> Self {
+        let mut name = path.to_owned().into_os_string();
+        name.push("-reserve");
+        let reserve = Self { path: name.into(), bytes, held: Cell::new(false) };
+        reserve.held.set(reserve.len() == reserve.bytes);
+        reserve
+    }
+
+    /// Bytes on the disk now.
+    pub(super) fn len(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |file| file.len())
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.get()
+    }
+
+    /// Takes the room, if the file system has plenty with `free` bytes.
+    pub(super) fn hold(&self, free: u64) {
+        if self.is_held() || free < 2 * self.bytes {
+            return;
+        }
+        match self.allocate() {
+            Ok(()) => self.held.set(true),
+            // The next commit tries again.
+            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => self.remove(),
+            Err(error) => {
+                warn!(path = %self.path.display(), "the buffer goes without a reserve for a full disk: {error}");
+                self.remove();
+                self.held.set(true);
+            }
+        }
+    }
+
+    fn allocate(&self) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let zeros = vec![0; 64 << 10];
+                (0..self.bytes / zeros.len() as u64).try_for_each(|_| file.write_all(&zeros))
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Leaves the room to SQLite.
+    pub(super) fn give_up(&self) {
+        if self.held.replace(false) {
+            self.remove();
+            info!(bytes = self.bytes, "the disk is full; the buffer gave up its reserve, so that it can delete what is delivered");
+        }
+    }
+
+    fn remove(&self) {
+        if let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn!(path = %self.path.display(), "the buffer's reserve can't be given up: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_taken_where_there_is_plenty_and_given_up_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("buffer.db");
+        let reserve = Reserve::of(&path, 256 << 10);
+        reserve.hold((512 << 10) - 1);
+        assert!(!reserve.is_held());
+
+        reserve.hold(512 << 10);
+        assert!(Reserve::of(&path, 256 << 10).is_held(), "the next start finds it");
+        assert_eq!(reserve.len(), 256 << 10);
+        reserve.give_up();
+
+        assert_eq!((reserve.is_held(), reserve.len()), (false, 0));
+    }
+}

@@ -1,0 +1,102 @@
+//! How much room there is, in the bound and in the file system, and how what is not needed is given back.
+
+use std::{fs, path::PathBuf};
+
+use rusqlite::Row;
+
+use super::{BLOB_BYTES_A_PAGE, PAGE_BYTES, Store, vfs};
+use crate::buffer::BufferError;
+
+impl Store {
+    /// Gives the file system back what an outage took, once little is left of it.
+    pub(in crate::buffer) fn shrink_if_worth_it(&mut self) -> Result<(), BufferError> {
+        // A quarter of what it gives back, at most, is what it writes. All that is used is copied in memory and goes through the WAL in
+        // one transaction, so that is a few megabytes at most, however much an outage took; more where the file has passed a bound
+        // that was lowered.
+        const FREE: u64 = (64 << 20) / PAGE_BYTES;
+        const SHARE: u64 = 4;
+        const COPIED: u64 = (4 << 20) / PAGE_BYTES;
+        const COPIED_BEYOND_BOUND: u64 = 4 * COPIED;
+        let shrink = |store: &mut Self| -> rusqlite::Result<()> {
+            let pages: u64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+            let free = pages - store.pages_used;
+            let copied = if pages > store.page_budget { COPIED_BEYOND_BOUND } else { COPIED };
+            if free < FREE || store.pages_used > (free / SHARE).min(copied) {
+                return Ok(());
+            }
+            store.connection.execute_batch("VACUUM")?;
+            store.measure()?;
+            store.checkpoint()
+        };
+        shrink(self).map_err(|source| self.unwritable(source))
+    }
+
+    /// Pages that one more row with `bytes` of data needs at most.
+    pub(in crate::buffer) fn pages_for(bytes: u64) -> u64 {
+        bytes.div_ceil(BLOB_BYTES_A_PAGE) + 1
+    }
+
+    /// Pages in use, and how many there may be.
+    pub(in crate::buffer) fn pages(&self) -> (u64, u64) {
+        // The b-tree's inner pages and the small tables need room too.
+        let own = self.page_budget - self.page_budget / 32 - 16;
+        (self.pages_used, own.min(self.page_count + self.growth()))
+    }
+
+    /// Pages by which the database may grow without taking what is to be kept free.
+    fn growth(&self) -> u64 {
+        if !self.reserve.is_held() {
+            return 0;
+        }
+        // What was committed and is not in the database's file yet, and what the WAL may still take, is spoken for.
+        let [file, wal] = self.files();
+        let owed = (self.page_count * PAGE_BYTES).saturating_sub(file) + self.wal_bytes.saturating_sub(wal);
+        self.free().saturating_sub(self.keep_free + owed) / PAGE_BYTES
+    }
+
+    /// Bytes of the database's file and of its WAL.
+    fn files(&self) -> [u64; 2] {
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        [&self.path, &PathBuf::from(wal)].map(|path| fs::metadata(path).map_or(0, |file| file.len()))
+    }
+
+    /// Whether the file system has less than is to be kept free for others.
+    pub(in crate::buffer) fn is_squeezed(&self) -> bool {
+        self.free() < self.keep_free || !self.reserve.is_held()
+    }
+
+    /// Bytes of all files together, now.
+    pub(in crate::buffer) fn size(&self) -> u64 {
+        self.files().iter().sum::<u64>() + self.reserve.len()
+    }
+
+    /// Bytes that the file system still has for us.
+    pub(in crate::buffer) fn free(&self) -> u64 {
+        rustix::fs::statvfs(&self.path).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
+    /// Bytes written to the files since the start.
+    pub(in crate::buffer) fn written(&self) -> u64 {
+        vfs::written(&self.connection)
+    }
+
+    /// Learns after a commit how many pages are used and how far the WAL has grown; empties the WAL into the file when it is due.
+    pub(super) fn measure(&mut self) -> rusqlite::Result<()> {
+        let frames: u64 = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], wal_frames)?;
+        let pages: u64 = self.connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
+        let free: u64 = self.connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+        self.pages_used = pages - free;
+        self.page_count = pages;
+        // Without a reserve the WAL has to do with the room that it has.
+        if frames >= self.checkpoint_frames || !self.reserve.is_held() { self.checkpoint() } else { Ok(()) }
+    }
+
+    pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+}
+
+fn wal_frames(row: &Row) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(1)?.max(0).cast_unsigned())
+}
