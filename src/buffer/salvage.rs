@@ -53,7 +53,7 @@ pub(super) struct Batch {
     /// By stream, readings that are known to have been there.
     pub(super) lost: BTreeMap<String, u64>,
     pub(super) progress: Progress,
-    /// As in [`Salvaged`].
+    /// What the damaged file knew of the clock, by boot.
     pub(super) right: Vec<(Boot, Setting)>,
     /// Why the file was set aside.
     pub(super) what: String,

@@ -21,8 +21,8 @@ use crate::{
 /// Sends what a buffer file holds to its streams, until it is empty
 ///
 /// For the card of a dead gateway, or a copy of its buffer: run it on any computer that reaches the endpoint, with the gateway's own
-/// configuration, of which [streams], [destinations] and [buffer] memory count. What was confirmed leaves the file, so it can be stopped
-/// with Ctrl-C and repeated. Names are kept: what the gateway had sent already is recognised as a duplicate.
+/// configuration, of which the streams, the destinations and buffer.memory count. What was confirmed leaves the file, so it can be
+/// stopped with Ctrl-C and repeated. Names are kept: what the gateway had sent already is recognised as a duplicate.
 ///
 /// Exit code: 0 when the file is empty; 1 when something is left.
 #[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
