@@ -26,7 +26,7 @@ use crate::{
     buffer::{Buffer, BufferError, BufferSettings, Lane, Layout, Opened, StreamRules},
     clock::{Boot, Clock},
     config::{Config, DestinationConfig, SourceConfig, StreamConfig},
-    drain::{self, Drain, DrainSettings},
+    drain::{self, Drain, DrainSettings, Outlet},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
     kinesis::{Client, ClientError},
     reading::{Fingerprint, SourceId},
@@ -272,15 +272,15 @@ async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Op
     Ok(opened.map_err(|panic| AgentError::Stage { stage: "buffer".into(), source: Some(StageError::Panic(panic)) })??)
 }
 
-/// A client for each destination that is configured.
-pub(crate) async fn open_destinations(config: &Config) -> Result<BTreeMap<String, Client>, AgentError> {
-    let mut clients = BTreeMap::new();
+/// An outlet for each destination that is configured.
+pub(crate) async fn open_destinations(config: &Config) -> Result<BTreeMap<String, Outlet>, AgentError> {
+    let mut outlets = BTreeMap::new();
     for (name, destination) in &config.destinations {
         let DestinationConfig::Kinesis(kinesis) = destination;
         let client = Client::open(kinesis).await.map_err(|source| AgentError::Destination { name: name.clone(), source })?;
-        clients.insert(name.clone(), client);
+        outlets.insert(name.clone(), Outlet::Kinesis(client));
     }
-    Ok(clients)
+    Ok(outlets)
 }
 
 fn ingest_stage(
@@ -324,14 +324,14 @@ fn lanes_of(lanes: &[(Lane, Option<Previous>)], stream: &str) -> Vec<(Lane, Opti
 /// The drain of today's `lanes` and of `older` ones.
 pub(crate) fn drain_stage(
     config: &Config,
-    clients: BTreeMap<String, Client>,
+    outlets: BTreeMap<String, Outlet>,
     clock: &Clock,
     lanes: &[(Lane, Option<Previous>)],
     older: &[Lane],
     buffer: &Buffer,
     status: &Status,
 ) -> Drain {
-    let destinations: Vec<(String, Client)> = clients.into_iter().collect();
+    let destinations: Vec<(String, Outlet)> = outlets.into_iter().collect();
     let stream = |(name, stream): (&String, &StreamConfig)| {
         Some(drain::StreamSettings {
             name: name.clone(),

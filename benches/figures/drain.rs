@@ -15,7 +15,7 @@ use aws_smithy_http_client::{
 use headwater::{
     clock::{Boot, Clock},
     config::{CredentialsConfig, KinesisConfig},
-    drain::{Drain, DrainSettings, StreamSettings},
+    drain::{Drain, DrainSettings, Outlet, StreamSettings},
     kinesis::Client,
 };
 use md5::{Digest, Md5};
@@ -140,7 +140,7 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
         older: Vec::new(),
     };
     let settings = DrainSettings {
-        destinations: vec![("cloud".into(), client)],
+        destinations: vec![("cloud".into(), Outlet::Kinesis(client))],
         streams: vec![stream],
         clock: Clock::new("/nonexistent/synchronized".into(), Boot(1)),
         random: || 0.5,

@@ -3,9 +3,10 @@
 use tracing::warn;
 
 use super::{
-    MAX_REQUEST_BYTES, Sent,
+    Sent,
     bisect::Ask,
-    pack::{Packed, pack},
+    destination::Outlet,
+    pack::{Form, Packed, pack},
     part_of,
     window::Window,
 };
@@ -28,14 +29,15 @@ pub(super) struct Wanted {
     pub(super) asked: Ask,
 }
 
-/// Takes what is to be sent out of the buffer, and packs it.
-pub(super) async fn load(buffer: &Buffer, status: &Status, lanes: Vec<Wanted>) -> (Vec<Sent>, Vec<Record>) {
+/// Takes what is to be sent out of the buffer, and packs it as `outlet` wants it.
+pub(super) async fn load(buffer: &Buffer, status: &Status, outlet: &Outlet, lanes: Vec<Wanted>) -> (Vec<Sent>, Vec<Record>) {
     let (mut sent, mut records, mut size) = (Vec::new(), Vec::new(), 0);
     for Wanted { index, lane: Lane { id, layout }, at_most, asked } in lanes {
         let packed = match buffer.oldest(id, at_most as u64).await {
             Ok(Some(taken)) => {
                 let correction = |unsure| buffer.correction(unsure);
-                pack_asked(&layout, taken.pieces, at_most, asked, correction).map_err(|malformed| malformed.to_string())
+                pack_asked(outlet.form(), &layout, taken.pieces, at_most, asked, correction)
+                    .map_err(|malformed| malformed.to_string())
             }
             Ok(None) => Ok(None),
             Err(error) => Err(with_causes(&error)),
@@ -44,7 +46,7 @@ pub(super) async fn load(buffer: &Buffer, status: &Status, lanes: Vec<Wanted>) -
             Ok(Some(packed)) => {
                 let Layout { partition_key, hash_key, .. } = layout;
                 size += packed.data.len() + partition_key.len();
-                if !sent.is_empty() && size > MAX_REQUEST_BYTES {
+                if !sent.is_empty() && size > outlet.max_request() {
                     // Readings as large as a record, in many lanes: the others go with the next request.
                     buffer.release(id);
                     continue;
@@ -66,6 +68,7 @@ pub(super) async fn load(buffer: &Buffer, status: &Status, lanes: Vec<Wanted>) -
 }
 
 fn pack_asked(
+    form: Form,
     layout: &Layout,
     pieces: Vec<Piece>,
     at_most: usize,
@@ -73,6 +76,6 @@ fn pack_asked(
     correction: impl Fn(Unsure) -> Option<i64>,
 ) -> Result<Option<Packed>, Malformed> {
     let window = Window::of(pieces, asked)?;
-    let packed = pack(layout, &window.pieces, at_most, correction)?;
+    let packed = pack(form, layout, &window.pieces, at_most, correction)?;
     Ok(packed.map(|packed| Packed { delivered: window.delivered(packed.delivered), ..packed }))
 }

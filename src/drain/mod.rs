@@ -7,6 +7,7 @@
 //! to a request, its readings wait again.
 
 mod bisect;
+mod destination;
 mod load;
 mod pace;
 mod pack;
@@ -26,27 +27,24 @@ use tokio::{sync::watch, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use self::destination::Outlet;
 use self::{
     bisect::Ask,
+    destination::{Destination, Gate},
     load::{Wanted, load},
-    pace::{Stride, base64_len},
-    stream::{Fate, LONGEST_WAIT, LaneDrain, Next, Stream, Then},
+    stream::{Fate, LaneDrain, Next, Stream, Then},
 };
 use crate::{
-    backoff::Backoff,
     buffer::{Buffer, BufferError, Delivered, Lane, LaneId},
     clock::{self, Belief, Clock, Trust},
-    kinesis::{Answer, Class, Client, PutError, Record, limits},
+    kinesis::{Answer, Class, PutError, Record},
     status::{BEAT, LaneState, Status, what_and_remedy, with_causes},
 };
 
-/// Most bytes in one request, unless one reading alone has more: half of what the service takes.
-const MAX_REQUEST_BYTES: usize = limits::MAX_REQUEST.as_len() / 2;
-
 /// What the drain needs to know when it starts.
 pub struct DrainSettings {
-    /// The clouds, with their names under `[destinations]`.
-    pub destinations: Vec<(String, Client)>,
+    /// What takes records, with their names under `[destinations]`.
+    pub destinations: Vec<(String, Outlet)>,
     /// Every stream that is configured.
     pub streams: Vec<StreamSettings>,
     /// While it is wrong, nothing is sent.
@@ -82,22 +80,6 @@ pub struct Drain {
     in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
 }
 
-struct Destination {
-    name: String,
-    client: Client,
-    stride: Stride,
-    in_flight: usize,
-    /// Set while it is out of reach.
-    down: Option<Down>,
-}
-
-struct Down {
-    backoff: Backoff,
-    /// When it was last found to be so.
-    since: Instant,
-    retry_at: Instant,
-}
-
 /// What has come to an end.
 enum Ended {
     Put(Put),
@@ -131,13 +113,7 @@ impl Drain {
             let lanes = older.chain(settings.lanes.into_iter().map(|lane| LaneDrain::new(lane, false))).collect();
             Stream::new(&settings.name, &settings.target, settings.destination, settings.linger, lanes)
         };
-        let destination = |(name, client): (String, Client)| {
-            status.link(&name, |link| {
-                client.endpoint().clone_into(&mut link.endpoint);
-                link.since = clock::now();
-            });
-            Destination { name, client, stride: Stride::default(), in_flight: 0, down: None }
-        };
+        let destination = |(name, outlet)| Destination::new(name, outlet, &status);
         Self {
             streams: settings.streams.into_iter().map(stream).collect(),
             destinations: settings.destinations.into_iter().map(destination).collect(),
@@ -188,9 +164,8 @@ impl Drain {
 
     /// What failed because of the clock need not wait.
     fn clock_was_set(&mut self) {
-        for down in self.destinations.iter_mut().filter_map(|destination| destination.down.as_mut()) {
-            down.retry_at = Instant::now();
-        }
+        let now = Instant::now();
+        self.destinations.iter_mut().for_each(|destination| destination.try_at(now));
     }
 
     fn next(&mut self, now: Instant, index: usize, hurry: bool) -> Next {
@@ -200,10 +175,10 @@ impl Drain {
         }
         let stream = &mut self.streams[index];
         let destination = &self.destinations[stream.destination];
-        match &destination.down {
-            Some(down) if down.retry_at > now => return Next::Wait(down.retry_at),
-            Some(_) if destination.in_flight > 0 => return Next::Idle, // one probe at a time; its end wakes us
-            _ => {}
+        match destination.gate(now) {
+            Gate::Open => {}
+            Gate::Closed(until) => return Next::Wait(until),
+            Gate::Probed => return Next::Idle,
         }
         let buffer = &self.buffer;
         stream.next(now, |lane| buffer.waiting(lane.id), destination.stride.bytes(), hurry)
@@ -223,17 +198,17 @@ impl Drain {
             let waiting = usize::try_from(self.buffer.waiting(lane.id).bytes).unwrap_or(usize::MAX);
             stream.lanes[*index].in_flight = waiting.min(*at_most);
         }
-        let (buffer, client, target, status) =
-            (self.buffer.clone(), destination.client.clone(), stream.target.clone(), self.status.clone());
+        let (buffer, outlet, target, status) =
+            (self.buffer.clone(), destination.outlet.clone(), stream.target.clone(), self.status.clone());
         let stride = destination.stride;
         self.report(index);
         self.in_flight.push(Box::pin(async move {
             let mut empty: Vec<(usize, Ask)> = chosen.iter().map(|wanted| (wanted.index, wanted.asked)).collect();
-            let (sent, records) = load(&buffer, &status, chosen).await;
+            let (sent, records) = load(&buffer, &status, &outlet, chosen).await;
             empty.retain(|(lane, _)| !sent.iter().any(|sent| sent.index == *lane));
             let bytes = records.iter().map(Record::size).sum();
             let result =
-                if records.is_empty() { Ok(Vec::new()) } else { client.put(&target, records, stride.timeout(bytes)).await };
+                if records.is_empty() { Ok(Vec::new()) } else { outlet.put(&target, records, stride.timeout(bytes)).await };
             Ended::Put(Put { stream: index, empty, sent, started, result })
         }));
     }
@@ -252,7 +227,7 @@ impl Drain {
         if sent.is_empty() {
             return;
         }
-        self.count(destination, &sent, &result, now - started);
+        self.destinations[destination].count(&sent, &result, now - started, &self.status);
         match result {
             Ok(answers) => self.answered(now, started, stream, &sent, &answers),
             Err(error) => self.failed(now, started, stream, &sent, &error),
@@ -349,15 +324,7 @@ impl Drain {
         match class {
             Class::Away => {
                 records.iter().for_each(|(lane, ..)| stream.lanes[*lane].retries += 1);
-                let destination = &mut self.destinations[stream.destination];
-                // Requests that were on their way together fail together: that is one failure.
-                if destination.down.as_ref().is_none_or(|down| down.since <= started) {
-                    let mut backoff = destination.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
-                    destination.stride.lost();
-                    let pause = backoff.pause(random);
-                    destination.down = Some(Down { backoff, since: now, retry_at: now + pause });
-                    self.status.link(&destination.name, |link| link.retry_at = Some(clock::now().after(pause)));
-                }
+                self.destinations[stream.destination].is_away(now, started, random, &self.status);
             }
             Class::Throttled => {
                 for sent in sent {
@@ -379,64 +346,6 @@ impl Drain {
                 let reason = error.source().map_or_else(|| error.to_string(), with_causes);
                 self.then(then, index, &reason);
             }
-        }
-    }
-
-    /// Puts what a request tells of the link into the status.
-    fn count(&mut self, index: usize, sent: &[Sent], result: &Result<Vec<Answer>, PutError>, took: Duration) {
-        let destination = &mut self.destinations[index];
-        let bytes: usize = sent.iter().map(|sent| sent.bytes).sum();
-        let away = matches!(result, Err(error) if error.class() == Class::Away);
-        let refused: usize = match result {
-            Ok(answers) => {
-                let refused = sent.iter().zip(answers).filter(|(_, answer)| !matches!(answer, Answer::Accepted { .. }));
-                refused.map(|(sent, _)| sent.bytes).sum()
-            }
-            Err(_) if away => 0,
-            Err(_) => bytes,
-        };
-        if !away {
-            destination.down = None;
-        }
-        if !matches!(result, Err(error) if matches!(error.class(), Class::Away | Class::TooLarge)) {
-            destination.stride.answered(bytes, took);
-        }
-        // Without credentials nothing may have been sent, and the link is as it was.
-        let tells = !matches!(result, Err(PutError::Credentials { .. }));
-        let part = format!("link {}", destination.name);
-        let error = result.as_ref().err().filter(|_| away).map(|error| {
-            let (what, remedy) = what_and_remedy(error);
-            let text = format!("{what}; {remedy}");
-            self.status.problem(&part, clock::now(), what, &remedy);
-            text
-        });
-        if !away && tells {
-            self.status.solved(&part);
-        }
-        let address = destination.client.address();
-        let mut changed = false;
-        self.status.link(&destination.name, |link| {
-            changed = tells && (link.up == away || link.put.count == 0);
-            if changed {
-                link.since = clock::now();
-            }
-            if !tells {
-                return;
-            }
-            link.up = !away;
-            link.address = address;
-            link.error.clone_from(&error);
-            link.retry_at = None; // whoever is away is given a time afterwards
-            link.refused += refused as u64;
-            link.put.observe(took.as_secs_f64());
-            if !matches!(result, Err(PutError::Unreachable { .. })) {
-                link.uploaded += base64_len(bytes) as u64;
-            }
-        });
-        match error {
-            Some(error) if changed => warn!(destination = destination.name, "{error}; readings wait in the buffer"),
-            None if changed => info!(destination = destination.name, "the way to the cloud is open"),
-            _ => {}
         }
     }
 

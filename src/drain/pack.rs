@@ -12,10 +12,17 @@ use crate::{
     },
 };
 
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An aggregate of the Kinesis Producer Library, which its consumers split.
+    Aggregate,
+}
+
 /// A record, and what the buffer may forget once it is confirmed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Packed {
-    /// The aggregate.
+    /// In the form that was asked for.
     pub(super) data: Vec<u8>,
     /// What is in it.
     pub(super) delivered: Delivered,
@@ -24,12 +31,26 @@ pub(super) struct Packed {
 /// Packs as many of `pieces`, from the first on, as make a record of at most `at_most` bytes; at least one reading, whatever its
 /// size. None when there is none. `correction` tells how many milliseconds are to be added to a time that is unsure, if that is known.
 pub(super) fn pack(
+    form: Form,
     layout: &Layout,
     pieces: &[Piece],
     at_most: usize,
     correction: impl Fn(Unsure) -> Option<i64>,
 ) -> Result<Option<Packed>, Malformed> {
     let Some(first) = pieces.first() else { return Ok(None) };
+    let delivered = Delivered { readings: 0, bytes: 0, up_to: first.position };
+    match form {
+        Form::Aggregate => aggregate(delivered, layout, pieces, at_most, correction).map(Some),
+    }
+}
+
+fn aggregate(
+    mut delivered: Delivered,
+    layout: &Layout,
+    pieces: &[Piece],
+    at_most: usize,
+    correction: impl Fn(Unsure) -> Option<i64>,
+) -> Result<Packed, Malformed> {
     let hash_key = layout.hash_key.map(|key| key.to_string());
     // Nearly always all readings have the lane's own key: then the record is complete as it grows.
     let expected = at_most.min(pieces.iter().map(|piece| piece.data.len()).sum());
@@ -43,24 +64,14 @@ pub(super) fn pack(
         scratch: Vec::new(),
     };
     let own_key = std::slice::from_ref(&layout.partition_key);
-    let mut delivered = Delivered { readings: 0, bytes: 0, up_to: first.position };
     for piece in pieces {
         let run = match (&piece.keys, piece.unsure.and_then(&correction)) {
             (None, None) => open.append(&layout.partition_key, piece)?,
             (keys, add) => open.append_each(keys.as_deref().unwrap_or(own_key), piece, add)?,
         };
-        // A notice is a record, and no reading.
-        let readings = run.records.saturating_sub(u64::from(piece.notice));
-        delivered.readings += readings;
-        delivered.bytes += run.len as u64;
-        if run.len < piece.data.len() {
-            let Position { number, offset, readings: before } = piece.position;
-            if run.records > 0 {
-                delivered.up_to = Position { number, offset: offset + run.len as u64, readings: before + readings };
-            }
+        if !took_all(&mut delivered, piece, run) {
             break;
         }
-        delivered.up_to = Position { number: piece.position.number + 1, ..Position::default() };
     }
     let data = if open.keys == [&layout.partition_key] {
         kpl::finish(&mut open.record);
@@ -68,7 +79,24 @@ pub(super) fn pack(
     } else {
         kpl::assemble(&open.keys, hash_key.as_deref(), &open.record[lead..])
     };
-    Ok(Some(Packed { data, delivered }))
+    Ok(Packed { data, delivered })
+}
+
+/// Counts `run`, which was taken of `piece`. Says whether that is all of it.
+fn took_all(delivered: &mut Delivered, piece: &Piece, run: Run) -> bool {
+    // A notice is a record, and no reading.
+    let readings = run.records.saturating_sub(u64::from(piece.notice));
+    delivered.readings += readings;
+    delivered.bytes += run.len as u64;
+    let Position { number, offset, readings: before } = piece.position;
+    if run.len == piece.data.len() {
+        delivered.up_to = Position { number: number + 1, ..Position::default() };
+        return true;
+    }
+    if run.records > 0 {
+        delivered.up_to = Position { number, offset: offset + run.len as u64, readings: before + readings };
+    }
+    false
 }
 
 /// The aggregate so far.
@@ -179,7 +207,7 @@ mod tests {
         }
     }
 
-    fn aggregate(keys: &[&str], records: &[(u32, &[u8])]) -> Vec<u8> {
+    fn assembled(keys: &[&str], records: &[(u32, &[u8])]) -> Vec<u8> {
         let fields = piece(0, records, None).data;
         kpl::assemble(keys, None, &fields)
     }
@@ -188,9 +216,9 @@ mod tests {
     fn chunks_are_joined_to_the_aggregate_of_all_their_readings() {
         let pieces = [piece(3, &[(0, b"a"), (0, b"b")], None), piece(4, &[(0, b"c")], None)];
 
-        let packed = pack(&layout(), &pieces, 1000, |_| None).unwrap().unwrap();
+        let packed = pack(Form::Aggregate, &layout(), &pieces, 1000, |_| None).unwrap().unwrap();
 
-        assert_eq!(packed.data, aggregate(&["gw/s/0"], &[(0, b"a"), (0, b"b"), (0, b"c")]));
+        assert_eq!(packed.data, assembled(&["gw/s/0"], &[(0, b"a"), (0, b"b"), (0, b"c")]));
         let bytes = (pieces[0].data.len() + pieces[1].data.len()) as u64;
         assert_eq!(packed.delivered, Delivered { readings: 3, bytes, up_to: Position { number: 5, offset: 0, readings: 0 } });
     }
@@ -198,14 +226,14 @@ mod tests {
     #[test]
     fn a_chunk_that_does_not_fit_is_cut_and_never_passes_the_limit() {
         let pieces = [piece(3, &[(0, &[1; 100]), (0, &[2; 100])], None), piece(4, &[(0, &[3; 100])], None)];
-        let whole = pack(&layout(), &pieces, usize::MAX, |_| None).unwrap().unwrap().data.len();
+        let whole = pack(Form::Aggregate, &layout(), &pieces, usize::MAX, |_| None).unwrap().unwrap().data.len();
         for at_most in 0..=whole {
-            let packed = pack(&layout(), &pieces, at_most, |_| None).unwrap().unwrap();
+            let packed = pack(Form::Aggregate, &layout(), &pieces, at_most, |_| None).unwrap().unwrap();
             assert!(packed.data.len() <= at_most || packed.delivered.readings == 1, "one reading goes whatever its size");
         }
-        let packed = pack(&layout(), &pieces, whole - 1, |_| None).unwrap().unwrap();
+        let packed = pack(Form::Aggregate, &layout(), &pieces, whole - 1, |_| None).unwrap().unwrap();
         assert_eq!(packed.delivered.up_to, Position { number: 4, offset: 0, readings: 0 });
-        let packed = pack(&layout(), &pieces, 0, |_| None).unwrap().unwrap();
+        let packed = pack(Form::Aggregate, &layout(), &pieces, 0, |_| None).unwrap().unwrap();
         assert_eq!(packed.delivered.up_to, Position { number: 3, offset: packed.delivered.bytes, readings: 1 });
     }
 
@@ -216,7 +244,7 @@ mod tests {
         let records: Vec<(u32, &[u8])> = (0..200).map(|n| (n, &b"reading"[..])).collect();
         let pieces = [piece(0, &records[..100], Some(&names)), piece(1, &records, Some(&names))];
         for at_most in [100, 1_000, 5_000, 15_000, 20_000] {
-            let packed = pack(&layout(), &pieces, at_most, |_| None).unwrap().unwrap();
+            let packed = pack(Form::Aggregate, &layout(), &pieces, at_most, |_| None).unwrap().unwrap();
             assert!(packed.data.len() <= at_most || packed.delivered.readings == 1, "{} > {at_most}", packed.data.len());
             assert!(at_most < 1_000 || packed.data.len() > at_most * 9 / 10, "{} << {at_most}", packed.data.len());
         }
@@ -226,18 +254,18 @@ mod tests {
     fn every_reading_keeps_its_own_key_when_chunks_with_other_keys_are_joined() {
         let pieces = [piece(0, &[(0, b"1"), (1, b"2")], Some(&["x", "y"])), piece(1, &[(0, b"3"), (1, b"4")], Some(&["z", "x"]))];
 
-        let packed = pack(&layout(), &pieces, 1000, |_| None).unwrap().unwrap();
+        let packed = pack(Form::Aggregate, &layout(), &pieces, 1000, |_| None).unwrap().unwrap();
 
-        assert_eq!(packed.data, aggregate(&["x", "y", "z"], &[(0, b"1"), (1, b"2"), (2, b"3"), (0, b"4")]));
+        assert_eq!(packed.data, assembled(&["x", "y", "z"], &[(0, b"1"), (1, b"2"), (2, b"3"), (0, b"4")]));
     }
 
     #[test]
     fn readings_with_and_without_keys_of_their_own_keep_them_side_by_side() {
         let pieces = [piece(0, &[(0, b"old")], None), piece(1, &[(0, b"new")], Some(&["t1"]))];
 
-        let packed = pack(&layout(), &pieces, 1000, |_| None).unwrap().unwrap();
+        let packed = pack(Form::Aggregate, &layout(), &pieces, 1000, |_| None).unwrap().unwrap();
 
-        assert_eq!(packed.data, aggregate(&["gw/s/0", "t1"], &[(0, b"old"), (1, b"new")]));
+        assert_eq!(packed.data, assembled(&["gw/s/0", "t1"], &[(0, b"old"), (1, b"new")]));
     }
 
     #[test]
@@ -249,19 +277,19 @@ mod tests {
         let pieces = [early, piece(4, &[(0, b"late")], None)];
         let add = |_| Some(1_000_000_000);
 
-        let packed = pack(&layout(), &pieces, 1000, add).unwrap().unwrap();
-        assert_eq!(packed.data, aggregate(&["gw/s/0"], &[(0, &after), (0, &after), (0, b"late")]));
+        let packed = pack(Form::Aggregate, &layout(), &pieces, 1000, add).unwrap().unwrap();
+        assert_eq!(packed.data, assembled(&["gw/s/0"], &[(0, &after), (0, &after), (0, b"late")]));
         let bytes = pieces.iter().map(|piece| piece.data.len() as u64).sum();
         assert_eq!(packed.delivered, Delivered { readings: 3, bytes, up_to: Position { number: 5, offset: 0, readings: 0 } });
 
         let whole = packed.data.len();
         for at_most in 0..=whole {
-            let packed = pack(&layout(), &pieces, at_most, add).unwrap().unwrap();
+            let packed = pack(Form::Aggregate, &layout(), &pieces, at_most, add).unwrap().unwrap();
             assert!(packed.data.len() <= at_most || packed.delivered.readings == 1, "one reading goes whatever its size");
             let Position { offset, readings, .. } = packed.delivered.up_to;
             assert_eq!(offset, readings * pieces[0].data.len() as u64 / 2, "counted as it lies in the buffer");
         }
-        let uncorrected = pack(&layout(), &pieces, 1000, |_| None).unwrap().unwrap();
-        assert_eq!(uncorrected.data, aggregate(&["gw/s/0"], &[(0, &before), (0, &before), (0, b"late")]));
+        let uncorrected = pack(Form::Aggregate, &layout(), &pieces, 1000, |_| None).unwrap().unwrap();
+        assert_eq!(uncorrected.data, assembled(&["gw/s/0"], &[(0, &before), (0, &before), (0, b"late")]));
     }
 }

@@ -1,0 +1,190 @@
+//! Where records go, and what is known of the way there.
+//!
+//! Invariant: while a destination is out of reach, one request at a time goes there, as a probe, after waits that grow.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use super::{
+    Sent,
+    pace::{Stride, base64_len},
+    pack::Form,
+    stream::LONGEST_WAIT,
+};
+use crate::{
+    backoff::Backoff,
+    clock,
+    kinesis::{Answer, Class, Client, PutError, Record, limits},
+    status::{Status, what_and_remedy},
+};
+
+/// What takes records; cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Outlet {
+    /// Amazon Kinesis Data Streams.
+    Kinesis(Client),
+}
+
+impl Outlet {
+    /// Where it is, for people: a URL.
+    pub fn endpoint(&self) -> &str {
+        match self {
+            Self::Kinesis(client) => client.endpoint(),
+        }
+    }
+
+    /// The address that it was reached at, or tried at, last.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Kinesis(client) => client.address(),
+        }
+    }
+
+    /// What a record is there.
+    pub(super) fn form(&self) -> Form {
+        match self {
+            Self::Kinesis(_) => Form::Aggregate,
+        }
+    }
+
+    /// Most bytes in one request, unless one reading alone has more.
+    pub(super) fn max_request(&self) -> usize {
+        match self {
+            Self::Kinesis(_) => limits::MAX_REQUEST.as_len() / 2, // half of what the service takes
+        }
+    }
+
+    /// One request, over within `timeout`. The answers are in the order of `records`, and as many.
+    pub(super) async fn put(&self, target: &str, records: Vec<Record>, timeout: Duration) -> Result<Vec<Answer>, PutError> {
+        match self {
+            Self::Kinesis(client) => client.put(target, records, timeout).await,
+        }
+    }
+}
+
+/// One destination.
+pub(super) struct Destination {
+    /// Under `[destinations]`.
+    name: String,
+    pub(super) outlet: Outlet,
+    pub(super) stride: Stride,
+    /// Requests on their way.
+    pub(super) in_flight: usize,
+    /// Set while it is out of reach.
+    down: Option<Down>,
+}
+
+struct Down {
+    backoff: Backoff,
+    /// When it was last found to be so.
+    since: Instant,
+    retry_at: Instant,
+}
+
+/// Whether a request may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// Not before this.
+    Closed(Instant),
+    /// Not before the probe that is on its way has come to an end, which wakes us.
+    Probed,
+}
+
+impl Destination {
+    pub(super) fn new(name: String, outlet: Outlet, status: &Status) -> Self {
+        status.link(&name, |link| {
+            outlet.endpoint().clone_into(&mut link.endpoint);
+            link.since = clock::now();
+        });
+        Self { name, outlet, stride: Stride::default(), in_flight: 0, down: None }
+    }
+
+    pub(super) fn gate(&self, now: Instant) -> Gate {
+        match &self.down {
+            Some(down) if down.retry_at > now => Gate::Closed(down.retry_at),
+            Some(_) if self.in_flight > 0 => Gate::Probed,
+            _ => Gate::Open,
+        }
+    }
+
+    /// What failed until now need not wait any longer.
+    pub(super) fn try_at(&mut self, now: Instant) {
+        if let Some(down) = &mut self.down {
+            down.retry_at = now;
+        }
+    }
+
+    /// A request that went at `started` found it out of reach.
+    pub(super) fn is_away(&mut self, now: Instant, started: Instant, random: f64, status: &Status) {
+        // Requests that were on their way together fail together: that is one failure.
+        if self.down.as_ref().is_none_or(|down| down.since <= started) {
+            let mut backoff = self.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
+            self.stride.lost();
+            let pause = backoff.pause(random);
+            self.down = Some(Down { backoff, since: now, retry_at: now + pause });
+            status.link(&self.name, |link| link.retry_at = Some(clock::now().after(pause)));
+        }
+    }
+
+    /// Learns from a request, and puts what it tells of the link into the status.
+    pub(super) fn count(&mut self, sent: &[Sent], result: &Result<Vec<Answer>, PutError>, took: Duration, status: &Status) {
+        let bytes: usize = sent.iter().map(|sent| sent.bytes).sum();
+        let away = matches!(result, Err(error) if error.class() == Class::Away);
+        let refused: usize = match result {
+            Ok(answers) => {
+                let refused = sent.iter().zip(answers).filter(|(_, answer)| !matches!(answer, Answer::Accepted { .. }));
+                refused.map(|(sent, _)| sent.bytes).sum()
+            }
+            Err(_) if away => 0,
+            Err(_) => bytes,
+        };
+        if !away {
+            self.down = None;
+        }
+        if !matches!(result, Err(error) if matches!(error.class(), Class::Away | Class::TooLarge)) {
+            self.stride.answered(bytes, took);
+        }
+        // Without credentials nothing may have been sent, and the link is as it was.
+        let tells = !matches!(result, Err(PutError::Credentials { .. }));
+        let part = format!("link {}", self.name);
+        let error = result.as_ref().err().filter(|_| away).map(|error| {
+            let (what, remedy) = what_and_remedy(error);
+            let text = format!("{what}; {remedy}");
+            status.problem(&part, clock::now(), what, &remedy);
+            text
+        });
+        if !away && tells {
+            status.solved(&part);
+        }
+        let address = self.outlet.address();
+        let mut changed = false;
+        status.link(&self.name, |link| {
+            changed = tells && (link.up == away || link.put.count == 0);
+            if changed {
+                link.since = clock::now();
+            }
+            if !tells {
+                return;
+            }
+            link.up = !away;
+            link.address = address;
+            link.error.clone_from(&error);
+            link.retry_at = None; // whoever is away is given a time afterwards
+            link.refused += refused as u64;
+            link.put.observe(took.as_secs_f64());
+            if !matches!(result, Err(PutError::Unreachable { .. })) {
+                link.uploaded += base64_len(bytes) as u64;
+            }
+        });
+        match error {
+            Some(error) if changed => warn!(destination = self.name, "{error}; readings wait in the buffer"),
+            None if changed => info!(destination = self.name, "the way to the cloud is open"),
+            _ => {}
+        }
+    }
+}
