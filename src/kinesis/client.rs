@@ -1,49 +1,20 @@
-//! The way to one Kinesis endpoint, and the only file that knows the SDK's operations.
-//!
-//! One client lives as long as the agent: it learns from every answer how wrong this gateway's clock is, and signs accordingly.
-//!
-//! Invariant: opening it sends nothing and waits for nobody, so an absent endpoint or name server delays no start.
+//! Kinesis Data Streams: puts, and reading back. The only file that knows this SDK's operations.
 
-use std::{
-    error::Error,
-    net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use aws_config::provider_config::ProviderConfig;
 use aws_sdk_kinesis::{
-    config::{
-        BehaviorVersion, ConfigBag, IdentityCache, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
-        interceptors::{BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef},
-        retry::RetryConfig,
-        timeout::TimeoutConfig,
-    },
-    error::{ProvideErrorMetadata, SdkError},
     primitives::{Blob, DateTime, DateTimeFormat},
     types::{self, PutRecordsRequestEntry, PutRecordsResultEntry, ShardIteratorType},
 };
-use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        connection::{CaptureSmithyConnection, ConnectionMetadata},
-        interceptors::dyn_dispatch_hint,
-        orchestrator::HttpResponse,
-    },
-};
 
 use super::{
-    Answer, Arrived, Cause, ClientError, Page, Position, PutError, ReadError, Record, Refusal, Shard, Start, Target,
-    answer::{Seen, harmless},
-    credentials::{self, HeldCredentials},
-    endpoint::{Endpoint, Resolver},
+    Answer, Arrived, Cause, ClientError, Page, Position, PutError, ReadError, Record, Service, Shard, Start,
+    answer::harmless,
     error::{Verdict, verdict},
-    trust::Trust,
+    link::{Answering, Failure, Link, ServiceError, Way},
 };
-use crate::{config::KinesisConfig, reading::Timestamp, status::with_causes};
+use crate::{config::KinesisConfig, reading::Timestamp};
 
-/// For name, TCP and TLS together: four round trips or more, each of up to two seconds on a mobile link that wakes up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// One answer of a read has up to 10 MiB.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// Most bytes in the answer to a put: 500 records, each with a shard and a sequence number or a message, are a quarter of it.
@@ -55,48 +26,25 @@ const READ_ANSWER: usize = 28 << 20;
 #[derive(Clone, Debug)]
 pub struct Client {
     sdk: aws_sdk_kinesis::Client,
-    endpoint: Endpoint,
-    resolver: Resolver,
-    credentials: HeldCredentials,
-    connected: Arc<Mutex<Option<SocketAddr>>>,
+    link: Link,
 }
 
 impl Client {
     /// Gets everything ready. Reads the files that `config` names; contacts nobody.
     #[expect(clippy::unused_async, reason = "a source of credentials may have to be waited for one day")]
     pub async fn open(config: &KinesisConfig) -> Result<Self, ClientError> {
-        let endpoint = Endpoint::of(config)?;
-        let resolver = Resolver::default();
-        let trust = Trust::load(config.ca.as_deref(), endpoint.tls)?;
-        let region = Region::new(config.region.clone());
-        let ask = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(trust.credentials_client());
-        let credentials = HeldCredentials::from(credentials::source(&config.credentials, &ask)?);
-
-        let settings = aws_sdk_kinesis::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(region)
-            .endpoint_url(&*endpoint.url)
-            .http_client(trust.endpoint_client(resolver.clone()))
-            .credentials_provider(credentials.clone())
-            .identity_cache(IdentityCache::no_cache())
-            .retry_config(RetryConfig::disabled())
-            // Nothing but the caller's limit for the rest: a large record takes long on a slow link, and that is no fault.
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .build();
-        let sdk = aws_sdk_kinesis::Client::from_conf(settings);
-        Ok(Self { sdk, endpoint, resolver, credentials, connected: Arc::default() })
+        let (link, settings) = Link::open(Service::Kinesis, config)?;
+        Ok(Self { sdk: aws_sdk_kinesis::Client::new(&settings), link })
     }
 
     /// The endpoint's URL.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint.url
+        self.link.endpoint()
     }
 
     /// The address of the last connection, or else the one that was tried last.
     pub fn address(&self) -> Option<SocketAddr> {
-        let connected = *self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        connected.or_else(|| self.resolver.last().map(|ip| SocketAddr::new(ip, self.endpoint.port)))
+        self.link.address()
     }
 
     /// One `PutRecords`, over within `timeout`. The answers are in the order of `records`, and as many.
@@ -105,27 +53,18 @@ impl Client {
         if sent == 0 {
             return Ok(Vec::new());
         }
-        let target = self.target(stream);
+        let target = self.link.target(stream);
         let entries = match records.into_iter().map(entry).collect() {
             Ok(entries) => entries,
             Err(source) => return Err(PutError::Invalid { target, source }),
         };
         let request = self.sdk.put_records().stream_name(stream).set_records(Some(entries)).customize();
         let way = Way::reading(PUT_ANSWER);
-        match self.send(timeout, &way, |way| request.interceptor(way).send()).await {
+        match self.link.send(timeout, &way, |way| request.interceptor(way).send()).await {
             Ok(output) => {
                 answers(output.records, sent).map_err(|source| PutError::Unknown { target, source: way.with_answer(source) })
             }
-            Err(Failure::NoCredentials(source)) => Err(PutError::Credentials { target, source }),
-            Err(Failure::NotSent(source)) => Err(PutError::Unreachable { target, source }),
-            Err(Failure::NoAnswer(source)) => Err(PutError::Unknown { target, source }),
-            Err(Failure::Refused(refusal)) => {
-                let error = PutError::refused(target, refusal);
-                if matches!(error, PutError::Credentials { .. }) {
-                    self.credentials.forget().await;
-                }
-                Err(error)
-            }
+            Err(failure) => Err(self.link.put_error(target, failure).await),
         }
     }
 
@@ -161,7 +100,7 @@ impl Client {
         let output = self.ask(stream, |way| request.interceptor(way).send()).await?;
         match output.shard_iterator {
             Some(iterator) => Ok(Position(iterator)),
-            None => Err(ReadError::Passing { target: self.target(stream), source: "the answer has no position".into() }),
+            None => Err(ReadError::Passing { target: self.link.target(stream), source: "the answer has no position".into() }),
         }
     }
 
@@ -179,45 +118,13 @@ impl Client {
         stream: &str,
         start: impl FnOnce(Way) -> F,
     ) -> Result<T, ReadError> {
-        let target = self.target(stream);
-        match self.send(READ_TIMEOUT, &Way::reading(READ_ANSWER), start).await {
+        let target = self.link.target(stream);
+        match self.link.send(READ_TIMEOUT, &Way::reading(READ_ANSWER), start).await {
             Ok(output) => Ok(output),
             Err(Failure::NoCredentials(source)) => Err(ReadError::Refused { target, source }),
             Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(ReadError::Passing { target, source }),
             Err(Failure::Refused(refusal)) => Err(ReadError::refused(target, refusal)),
         }
-    }
-
-    /// Sends one request and says how far it came.
-    async fn send<T, E: ServiceError, F: Answering<T, E>>(
-        &self,
-        timeout: Duration,
-        way: &Way,
-        start: impl FnOnce(Way) -> F,
-    ) -> Result<T, Failure> {
-        let exchange = async {
-            // Asked for before the SDK does, which would call it a failed request.
-            self.credentials.get().await.map_err(|error| Failure::NoCredentials(error.into()))?;
-            start(way.clone()).await.map_err(|error| failure(error, way))
-        };
-        let outcome = match tokio::time::timeout(timeout, exchange).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(way.failure(format!("no answer within {timeout:?}").into())),
-        };
-        if let Some(address) = way.connection().and_then(|connection| connection.remote_addr()) {
-            *self.connected.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
-        }
-        match &outcome {
-            Err(Failure::NotSent(_)) => self.resolver.next_turn(),
-            // What an HTTP/2 connection did not answer it may never answer again, and it would be used again for an hour.
-            Err(Failure::NoAnswer(_)) => way.connection().iter().for_each(ConnectionMetadata::poison),
-            _ => {}
-        }
-        outcome
-    }
-
-    fn target(&self, stream: &str) -> Target {
-        Target { stream: stream.to_owned(), endpoint: Arc::clone(&self.endpoint.url) }
     }
 }
 
@@ -225,94 +132,6 @@ impl Client {
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     let time = DateTime::from_str(text, DateTimeFormat::DateTimeWithOffset).ok()?;
     time.to_millis().ok().map(Timestamp)
-}
-
-trait ServiceError: Error + ProvideErrorMetadata + Send + Sync + 'static {}
-impl<E: Error + ProvideErrorMetadata + Send + Sync + 'static> ServiceError for E {}
-
-trait Answering<T, E>: Future<Output = Result<T, SdkError<E, HttpResponse>>> {}
-impl<T, E, F: Future<Output = Result<T, SdkError<E, HttpResponse>>>> Answering<T, E> for F {}
-
-/// How far a request came that brought nothing.
-enum Failure {
-    NoCredentials(Cause),
-    NotSent(Cause),
-    NoAnswer(Cause),
-    Refused(Refusal),
-}
-
-/// Watches one request: whether it was given a connection, after which its bytes may have left; and what came back.
-#[derive(Clone, Debug)]
-struct Way {
-    connected: Arc<OnceLock<CaptureSmithyConnection>>,
-    seen: Seen,
-    /// Bytes of the answer, at most.
-    answer: usize,
-}
-
-impl Way {
-    fn reading(answer: usize) -> Self {
-        Self { connected: Arc::default(), seen: Seen::default(), answer }
-    }
-
-    fn connection(&self) -> Option<ConnectionMetadata> {
-        self.connected.get().and_then(CaptureSmithyConnection::get)
-    }
-
-    fn failure(&self, cause: Cause) -> Failure {
-        if self.connection().is_some() { Failure::NoAnswer(self.with_answer(cause)) } else { Failure::NotSent(cause) }
-    }
-
-    /// `cause`, and what came back, if anything did.
-    fn with_answer(&self, cause: Cause) -> Cause {
-        match self.seen.shown() {
-            Some(shown) => format!("{}: {shown}", with_causes(&*cause)).into(),
-            None => cause,
-        }
-    }
-}
-
-#[dyn_dispatch_hint]
-impl Intercept for Way {
-    fn name(&self) -> &'static str {
-        "Way"
-    }
-
-    fn read_before_transmit(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if let Some(capture) = config.load::<CaptureSmithyConnection>() {
-            self.connected.get_or_init(|| capture.clone());
-        }
-        Ok(())
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.seen.watch(context.response_mut(), self.answer);
-        Ok(())
-    }
-}
-
-fn failure<E: ServiceError>(error: SdkError<E, HttpResponse>, way: &Way) -> Failure {
-    let status = error.raw_response().map(|response| response.status().as_u16());
-    match (status, error.code()) {
-        (Some(status), Some(code)) => {
-            let message = harmless(error.message().unwrap_or_default());
-            Failure::Refused(Refusal { status, code: code.to_owned(), message })
-        }
-        (Some(status), None) if !(200..300).contains(&status) => {
-            Failure::Refused(Refusal { status, code: String::new(), message: way.seen.body() })
-        }
-        _ => way.failure(error.into_source().unwrap_or_else(Into::into)),
-    }
 }
 
 fn entry(record: Record) -> Result<PutRecordsRequestEntry, Cause> {

@@ -14,10 +14,10 @@ use std::{
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use http::Uri;
 
-use super::ClientError;
+use super::{ClientError, Service};
 use crate::config::KinesisConfig;
 
-/// The URL of a Kinesis endpoint, checked.
+/// The URL of an endpoint, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     /// Scheme, host and port, without a path.
@@ -30,7 +30,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// The configured endpoint, or the public one of the region.
-    pub(super) fn of(config: &KinesisConfig) -> Result<Self, ClientError> {
+    pub(super) fn of(service: Service, config: &KinesisConfig) -> Result<Self, ClientError> {
         let region = config.region.as_str();
         let plausible = !region.is_empty() && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let refused = || ClientError::Region { region: region.to_owned() };
@@ -43,7 +43,7 @@ impl Endpoint {
             None if region.contains("iso") => Err(refused()),
             None => {
                 let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-                Self::parse(&format!("https://kinesis.{region}.{domain}")).map_err(|_| refused())
+                Self::parse(&format!("https://{}.{region}.{domain}", service.name())).map_err(|_| refused())
             }
         }
     }
@@ -60,7 +60,7 @@ impl Endpoint {
             return Err("holds a user or a password, which has no meaning here");
         }
         if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
-            return Err("has a path, which a Kinesis endpoint does not have");
+            return Err("has a path, which an endpoint of AWS does not have");
         }
         let port = match (authority.port(), tls) {
             (Some(port), _) => port.as_u16(),
@@ -125,7 +125,7 @@ mod tests {
 
     fn endpoint(region: &str, endpoint: Option<&str>) -> Result<Endpoint, String> {
         let config = KinesisConfig { region: region.into(), endpoint: endpoint.map(Into::into), ..KinesisConfig::default() };
-        Endpoint::of(&config).map_err(|error| error.to_string())
+        Endpoint::of(Service::Kinesis, &config).map_err(|error| error.to_string())
     }
 
     #[test]

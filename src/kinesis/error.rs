@@ -46,9 +46,41 @@ pub enum ClientError {
     },
 }
 
+/// A service that takes records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Kinesis Data Streams.
+    Kinesis,
+}
+
+impl Service {
+    /// As in the names of its endpoints and of its permissions.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Kinesis => "kinesis",
+        }
+    }
+
+    /// What a put needs to be allowed.
+    fn put(self) -> &'static str {
+        match self {
+            Self::Kinesis => "kinesis:PutRecords",
+        }
+    }
+
+    /// How to get more throughput.
+    fn more(self) -> &'static str {
+        match self {
+            Self::Kinesis => "add shards",
+        }
+    }
+}
+
 /// A stream at an endpoint, as errors name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// Which service it is of.
+    pub service: Service,
     /// The stream's name.
     pub stream: String,
     /// The endpoint's URL.
@@ -78,14 +110,14 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { status, code, message } = self;
         match (code.as_str(), message.as_str()) {
-            ("", "") => write!(f, "HTTP {status}, and not a word of Kinesis"),
-            ("", page) => write!(f, "HTTP {status}, which is not of Kinesis: {page}"),
+            ("", "") => write!(f, "HTTP {status}, and not a word of AWS"),
+            ("", page) => write!(f, "HTTP {status}, which is not of AWS: {page}"),
             (code, message) => write!(f, "HTTP {status} {code}: {message}"),
         }
     }
 }
 
-/// A `PutRecords` that failed as a whole.
+/// A put that failed as a whole.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "every variant has the same two fields: on what, and why")]
 pub enum PutError {
@@ -96,7 +128,7 @@ pub enum PutError {
     #[error("{target} gave no valid answer; what was sent may be stored, and is sent again under the same names")]
     Unknown { target: Target, source: Cause },
     /// More than the stream or the account takes now.
-    #[error("{target} takes no more at the moment; for more throughput, add shards")]
+    #[error("{target} takes no more at the moment; for more throughput, {}", target.service.more())]
     Throttled { target: Target, source: Cause },
     /// The service, or something in front of it, failed.
     #[error("{target} is not in service; it is tried again until it is")]
@@ -105,7 +137,10 @@ pub enum PutError {
     #[error("no valid credentials for {target}; check `credentials` and this gateway's clock")]
     Credentials { target: Target, source: Cause },
     /// Known credentials that may not do this, or a key that may not be used.
-    #[error("{target} denies access; allow kinesis:PutRecords to our role and in the endpoint's policy, and the stream's KMS key")]
+    #[error(
+        "{target} denies access; allow {} to our role and in the endpoint's policy, and the stream's KMS key",
+        target.service.put()
+    )]
     Denied { target: Target, source: Cause },
     /// No such stream for this account in this region, or not now.
     #[error("{target} does not exist or is not ready; check `stream`, `region` and which account the credentials are for")]
@@ -267,7 +302,7 @@ mod tests {
     use super::*;
 
     fn class(status: u16, code: &str) -> Class {
-        let target = Target { stream: "plant".into(), endpoint: "https://kinesis.example".into() };
+        let target = Target { service: Service::Kinesis, stream: "plant".into(), endpoint: "https://kinesis.example".into() };
         PutError::refused(target, Refusal { status, code: code.into(), message: String::new() }).class()
     }
 
@@ -306,7 +341,7 @@ mod tests {
 
     #[test]
     fn an_error_says_what_failed_on_what_and_what_to_do() {
-        let target = Target { stream: "plant".into(), endpoint: "https://kinesis.example".into() };
+        let target = Target { service: Service::Kinesis, stream: "plant".into(), endpoint: "https://kinesis.example".into() };
         let refusal = Refusal { status: 400, code: "AccessDeniedException".into(), message: "not you".into() };
 
         let error = PutError::refused(target, refusal);

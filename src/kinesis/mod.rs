@@ -1,6 +1,6 @@
 //! Stage 5 of 5: what Amazon expects, and nothing about us.
 //!
-//! The drain and `headwater tail` see a Kinesis stream as the few types below; only `client.rs` knows the SDK's own.
+//! The drain and `headwater tail` see a Kinesis stream as the few types below; only `client.rs` and `link.rs` know the SDK's own.
 //!
 //! Invariant: a request goes out once. What to send again, and when, is decided by those who know what it would cost.
 
@@ -10,13 +10,14 @@ mod credentials;
 mod endpoint;
 mod error;
 pub mod limits;
+mod link;
 mod trust;
 
 use std::ops::RangeInclusive;
 
 pub use self::{
     client::{Client, parse_time},
-    error::{Cause, Class, ClientError, PutError, ReadError, Refusal, Target},
+    error::{Cause, Class, ClientError, PutError, ReadError, Refusal, Service, Target},
 };
 use crate::reading::Timestamp;
 

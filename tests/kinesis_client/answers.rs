@@ -48,7 +48,7 @@ async fn an_answer_that_is_too_long_is_not_read_to_its_end_and_takes_no_memory()
     for (head, shown) in [
         (a_gigabyte, "more than 1048576 bytes"),
         (without_length, "more than 1048576 bytes"),
-        (a_page, "HTTP 502, which is not of Kinesis: <html>"),
+        (a_page, "HTTP 502, which is not of AWS: <html>"),
     ] {
         let url = endless(head, vec![b' '; 1 << 16], Duration::ZERO).await;
         let before = resident();
@@ -98,7 +98,7 @@ async fn a_page_is_shown_with_its_status_and_its_beginning_and_a_400_in_html_is_
         let error = Gateway::facing(&url).puts(1).await.unwrap_err();
         assert_eq!(error.class(), Class::Away, "{error:?}");
         let told = told(&error);
-        assert!(told.contains(&format!("HTTP {code}, which is not of Kinesis: <html> <title>Squid")), "{told}");
+        assert!(told.contains(&format!("HTTP {code}, which is not of AWS: <html> <title>Squid")), "{told}");
         assert!(told.len() < 600, "{told}");
     }
 }
