@@ -23,7 +23,7 @@ use tracing::{error, info};
 
 use crate::{
     backoff,
-    buffer::{Buffer, BufferError, BufferSettings, Lane, Layout, Opened, StreamRules},
+    buffer::{Buffer, BufferError, BufferSettings, Lane, Layout, Opened, StreamRules, World},
     clock::{Boot, Clock},
     config::{Config, DestinationConfig, SourceConfig, StreamConfig},
     drain::{self, Drain, DrainSettings, Outlet},
@@ -266,6 +266,7 @@ async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Op
         // One that is switched off takes nothing more; what it has still goes out.
         streams: config.streams.iter().map(stream).collect(),
         windows: plan.source_ids().filter_map(window).collect(),
+        world: World::default(),
     };
     let (layouts, status) = (plan.layouts.clone(), status.clone());
     let opened = tokio::task::spawn_blocking(move || Buffer::open(&settings, &layouts, status)).await;

@@ -12,6 +12,7 @@ pub mod import;
 mod pool;
 mod salvage;
 mod store;
+mod world;
 mod writer;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ use tokio::sync::{Notify, oneshot, watch};
 pub use error::{BoxError, BufferError};
 pub use salvage::guess;
 pub use store::{Process, owner_of};
+pub use world::World;
 
 use self::pool::{Oldest, Policy, Pool, Receipts};
 use crate::{
@@ -59,6 +61,9 @@ pub struct BufferSettings {
     pub streams: BTreeMap<String, StreamRules>,
     /// Sources whose sender repeats what was not acknowledged, and how many of their readings it has in flight at most.
     pub windows: BTreeMap<String, (SourceId, u16)>,
+    /// What it finds around it.
+    #[doc(hidden)]
+    pub world: World,
 }
 
 /// What one stream may take, and what gives way when it takes more.
@@ -325,6 +330,10 @@ pub struct Opened {
 }
 
 impl Buffer {
+    fn of(shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Handle(shared)))
+    }
+
     /// Opens the file, or makes it, and starts the thread that owns it. Blocks for as long as that takes.
     pub fn open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
         writer::open(settings, layouts, status)

@@ -26,6 +26,7 @@ pub(super) use {
     migrate::{APPLICATION_ID, SCHEMA_VERSION},
     quarantine::{files as quarantined, quarantine},
     salvage::{IMPORTED, Progress, Salvaged},
+    vfs::NAME as JOINED,
 };
 
 use std::{

@@ -40,6 +40,7 @@ impl Bench {
             keep_free: 0,
             device: "gw".into(),
             windows: [("broker".to_owned(), (SOURCE, 20))].into(),
+            world: World::default(),
         };
         Self { dir, settings, layout: layout("s"), status: Status::default(), opened: None, seq: 0, unsure: None }.open()
     }

@@ -17,8 +17,8 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
 use super::{
-    AsideRequest, Buffer, BufferError, BufferSettings, Handle, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest,
-    Shared, Taken,
+    AsideRequest, Buffer, BufferError, BufferSettings, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest, Shared,
+    Taken,
     pool::{Phases, Right, Write},
     salvage::{self, Job},
     store::{IMPORTED, Insert, Receipt, SetAside, Store, Stored, StoredLane, Transaction, quarantine},
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     clock,
     reading::{Fingerprint, SourceId},
+    record::Previous,
     status::{BEAT, Status, what_and_remedy, with_causes},
 };
 
@@ -49,7 +50,41 @@ pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status
 }
 
 fn try_open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
-    let mut store = Store::open(&settings.path, settings.max_size, settings.keep_free)?;
+    let Prepared { writer, jobs, lanes, older, known } = prepare(settings, layouts, status)?;
+    let shared = writer.shared.clone();
+    let (ended, closed) = oneshot::channel();
+    let path = settings.path.clone();
+    let spawned = thread::Builder::new().name("buffer".into()).spawn(move || {
+        // `ended` is dropped with the thread, whatever ends it.
+        if let Err(damaged) = writer.run(&path) {
+            let _nobody_asks: Result<(), BufferError> = ended.send(damaged);
+        }
+    });
+    let unopened = |source: std::io::Error| BufferError::Open { path: settings.path.clone(), source: source.into() };
+    spawned.map_err(unopened)?;
+    if !jobs.is_empty() {
+        let shared = shared.clone();
+        thread::Builder::new().name("salvage".into()).spawn(move || salvage::run(jobs, &shared)).map_err(unopened)?;
+    }
+    Ok(Opened { buffer: Buffer::of(shared), lanes, older, known, closed })
+}
+
+/// An open file, and what is known from it.
+pub(super) struct Prepared {
+    /// To be given a thread.
+    pub(super) writer: Writer,
+    /// Files to be salvaged.
+    jobs: Vec<Job>,
+    /// As in [`Opened`].
+    pub(super) lanes: Vec<(Lane, Option<Previous>)>,
+    /// As in [`Opened`].
+    pub(super) older: Vec<Lane>,
+    known: BTreeMap<String, Vec<Fingerprint>>,
+}
+
+/// Opens the file, without the thread that is to own it.
+pub(super) fn prepare(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Prepared, BufferError> {
+    let mut store = Store::open_in(settings.world, &settings.path, settings.max_size, settings.keep_free)?;
     let (jobs, aside) = salvage::jobs(&settings.path, &mut store, layouts, &status)?;
     let expected: BTreeSet<LaneId> = jobs.iter().flat_map(Job::targets).collect();
     let mut pool = Pool::new(settings.into());
@@ -122,7 +157,8 @@ fn try_open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Re
         store,
         names,
         max_size: settings.max_size,
-        opened: Instant::now(),
+        now: settings.world.now,
+        opened: (settings.world.now)(),
         phases: Phases::default(),
         full_at: None,
         gives_way: false,
@@ -130,34 +166,22 @@ fn try_open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Re
         squeezed: false,
         salvage_again: None,
         aside,
-        looked: Instant::now(),
+        looked: (settings.world.now)(),
         damaged: OnceCell::new(),
     };
     writer.report();
     writer.tell_of_set_aside();
     writer.shared.settle(writer.shared.lock(), &Vec::new());
-    let (ended, closed) = oneshot::channel();
-    let path = settings.path.clone();
-    let spawned = thread::Builder::new().name("buffer".into()).spawn(move || {
-        // `ended` is dropped with the thread, whatever ends it.
-        if let Err(damaged) = writer.run(&path) {
-            let _nobody_asks: Result<(), BufferError> = ended.send(damaged);
-        }
-    });
-    let unopened = |source: std::io::Error| BufferError::Open { path: settings.path.clone(), source: source.into() };
-    spawned.map_err(unopened)?;
-    if !jobs.is_empty() {
-        let shared = shared.clone();
-        thread::Builder::new().name("salvage".into()).spawn(move || salvage::run(jobs, &shared)).map_err(unopened)?;
-    }
-    Ok(Opened { buffer: Buffer(Arc::new(Handle(shared))), lanes, older, known, closed })
+    Ok(Prepared { writer, jobs, lanes, older, known })
 }
 
-struct Writer {
+/// Owns the file.
+pub(super) struct Writer {
     shared: Arc<Shared>,
     store: Store,
     names: BTreeMap<SourceId, String>,
     max_size: u64,
+    now: fn() -> Instant,
     opened: Instant,
     /// Which readings stay of those that are thinned.
     phases: Phases,
@@ -177,6 +201,16 @@ struct Writer {
     looked: Instant,
     /// SQLite has found that the file is not as it was written.
     damaged: OnceCell<String>,
+}
+
+/// What follows a step of the work.
+pub(super) enum Turn<'a> {
+    /// There may be more.
+    Again,
+    /// There is nothing more for so long, unless someone asks for it.
+    Wait(MutexGuard<'a, Inner>, Duration),
+    /// Nothing more is to come.
+    End,
 }
 
 impl Writer {
@@ -199,60 +233,65 @@ impl Writer {
 
     fn work(&mut self) {
         let shared = self.shared.clone();
-        let mut inner = shared.lock();
-        while self.damaged.get().is_none() {
-            if let Some(request) = inner.asides.pop_front() {
-                drop(inner);
-                self.set_aside(request);
-                inner = shared.lock();
-                continue;
-            }
-            if let Some(request) = inner.reads.pop_front() {
-                drop(inner);
-                self.read(request);
-                inner = shared.lock();
-                continue;
-            }
-            let now = Instant::now();
-            self.shared.status.beat("buffer", now);
-            self.tell_of_overflow(now, None, false);
-            self.look_for_aside(now);
-            inner = match self.drops_the_old(inner, now) {
-                Ok(inner) => inner,
-                Err(_) => {
-                    inner = shared.lock();
-                    continue;
-                }
-            };
-            let sleep = self.sleeps(&inner, now);
-            let due = inner.pool.due();
-            if due.is_none() && std::mem::take(&mut self.failing) && self.shared.status.solved(PART) {
-                info!("nothing is left to be written to the buffer");
-            }
-            if due.is_none_or(|due| due > now)
-                && !inner.closing
-                && let Some(batch) = self.take_salvaged(now, &mut inner)
-            {
-                self.salvage(inner, batch);
-                inner = shared.lock();
-                continue;
-            }
-            match due {
-                // What is still in memory when everyone has gone is written whenever it is due: there is no later.
-                Some(due) if due <= now || inner.closing => {
-                    let wrote = self.write(inner);
-                    inner = shared.lock();
-                    if inner.closing && !wrote {
-                        break;
-                    }
-                }
-                None if inner.closing => break,
-                Some(due) => inner = wait(&shared.work, inner, (due - now).min(sleep)),
-                None => inner = wait(&shared.work, inner, sleep),
+        loop {
+            match self.turn(&shared) {
+                Turn::Again => {}
+                Turn::Wait(inner, at_most) => drop(wait(&shared.work, inner, at_most)),
+                Turn::End => return,
             }
         }
+    }
+
+    /// The next thing that there is to do.
+    pub(super) fn turn<'a>(&mut self, shared: &'a Shared) -> Turn<'a> {
         if self.damaged.get().is_some() {
-            return;
+            return Turn::End;
+        }
+        let mut inner = shared.lock();
+        if let Some(request) = inner.asides.pop_front() {
+            drop(inner);
+            self.set_aside(request);
+            return Turn::Again;
+        }
+        if let Some(request) = inner.reads.pop_front() {
+            drop(inner);
+            self.read(request);
+            return Turn::Again;
+        }
+        let now = (self.now)();
+        self.shared.status.beat("buffer", now);
+        self.tell_of_overflow(now, None, false);
+        self.look_for_aside(now);
+        let Ok(mut inner) = self.drops_the_old(inner, now) else { return Turn::Again };
+        let sleep = self.sleeps(&inner, now);
+        let due = inner.pool.due();
+        if due.is_none() && std::mem::take(&mut self.failing) && self.shared.status.solved(PART) {
+            info!("nothing is left to be written to the buffer");
+        }
+        if due.is_none_or(|due| due > now)
+            && !inner.closing
+            && let Some(batch) = self.take_salvaged(now, &mut inner)
+        {
+            self.salvage(inner, batch);
+            return Turn::Again;
+        }
+        match due {
+            // What is still in memory when everyone has gone is written whenever it is due: there is no later.
+            Some(due) if due <= now || inner.closing => {
+                let wrote = self.write(inner);
+                let inner = shared.lock();
+                if inner.closing && !wrote { self.ends(inner) } else { Turn::Again }
+            }
+            None if inner.closing => self.ends(inner),
+            Some(due) => Turn::Wait(inner, (due - now).min(sleep)),
+            None => Turn::Wait(inner, sleep),
+        }
+    }
+
+    /// Everyone has gone: keeps what is known besides the readings.
+    fn ends<'a>(&mut self, mut inner: MutexGuard<'a, Inner>) -> Turn<'a> {
+        if self.damaged.get().is_some() {
+            return Turn::End;
         }
         inner.salvage = None;
         let (readings, names) = (inner.pool.unwritten_readings(), inner.pool.last_names());
@@ -263,6 +302,7 @@ impl Writer {
         if let Err(error) = self.store.remember(&names) {
             self.complain(&error);
         }
+        Turn::End
     }
 
     /// One transaction, if there is anything to write and room for it; `false` when not.
@@ -274,14 +314,14 @@ impl Writer {
         let (used, budget) = self.store.pages();
         let write = inner.pool.write(budget.saturating_sub(used), Store::pages_for);
         self.shared.status.lock().buffer.blocked = inner.pool.is_full();
-        self.tell_of_overflow(Instant::now(), None, inner.pool.is_full());
+        self.tell_of_overflow((self.now)(), None, inner.pool.is_full());
         if write.is_empty() {
             return false;
         }
         drop(inner);
-        let started = Instant::now();
+        let started = (self.now)();
         let result = self.commit(&write);
-        let now = Instant::now();
+        let now = (self.now)();
         self.shared.status.lock().buffer.commit.observe((now - started).as_secs_f64());
         let mut inner = self.shared.lock();
         match result {
@@ -361,10 +401,10 @@ impl Writer {
                 (Some(last), _) => {
                     let Piece { arrived, unsure, .. } = pieces[0];
                     let oldest = inner.pool.corrected(arrived, unsure);
-                    inner.pool.took(Instant::now(), lane, Some((last.position.number + 1, oldest)));
+                    inner.pool.took((self.now)(), lane, Some((last.position.number + 1, oldest)));
                 }
                 (None, Some(head)) => self.give_up(&mut inner, lane, head),
-                (None, None) => inner.pool.took(Instant::now(), lane, None),
+                (None, None) => inner.pool.took((self.now)(), lane, None),
             }
             (!pieces.is_empty()).then_some(Taken { lane, pieces })
         });
@@ -382,7 +422,7 @@ impl Writer {
     }
 
     fn give_up(&self, inner: &mut Inner, lane: LaneId, head: &Stored) {
-        let Some(dropped) = inner.pool.give_up(Instant::now(), lane, head) else { return };
+        let Some(dropped) = inner.pool.give_up((self.now)(), lane, head) else { return };
         self.shared.status.dropped(&dropped.stream, dropped.why, dropped.readings);
         error!(
             stream = dropped.stream,

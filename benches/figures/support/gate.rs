@@ -7,7 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use headwater::{
-    buffer::{Buffer, BufferError, BufferSettings, Chunk, Delivered, Group, Lane, Layout, Mark, Opened, Position, StreamRules},
+    buffer::{
+        Buffer, BufferError, BufferSettings, Chunk, Delivered, Group, Lane, Layout, Mark, Opened, Position, StreamRules, World,
+    },
     reading::{Fingerprint, SourceId, Timestamp},
     record::{
         RunId,
@@ -59,6 +61,7 @@ impl Gate {
             keep_free: 0,
             device: "gw".into(),
             windows: [("broker".to_owned(), (SOURCE, WINDOW))].into(),
+            world: World::default(),
         };
         let partition_key = format!("bench-gateway/{NAME}/0");
         let layout = Layout { stream: NAME.into(), number: 0, of: 1, partition_key, hash_key: None, template: None };

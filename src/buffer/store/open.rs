@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     buffer::{
-        BufferError,
+        BufferError, World,
         cold::{ColdFile, Found},
     },
     clock,
@@ -27,6 +27,11 @@ impl Store {
     /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together, and not below `keep_free` bytes of the file
     /// system. What is damaged is set aside first, as far as its header and its log tell.
     pub(in crate::buffer) fn open(path: &Path, max_size: u64, keep_free: u64) -> Result<Self, BufferError> {
+        Self::open_in(World::default(), path, max_size, keep_free)
+    }
+
+    /// The same in another world.
+    pub(in crate::buffer) fn open_in(world: World, path: &Path, max_size: u64, keep_free: u64) -> Result<Self, BufferError> {
         let unopened = |source: io::Error| BufferError::Open { path: path.into(), source: source.into() };
         let in_use = |by| BufferError::InUse { path: path.into(), by };
         let Some(lock) = lock::take(path).map_err(unopened)? else { return Err(in_use(owner_of(path))) };
@@ -50,10 +55,10 @@ impl Store {
             // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unopened)?;
         }
-        Self::open_file(path, max_size, keep_free, Some(lock))
+        Self::open_file(world, path, max_size, keep_free, Some(lock))
     }
 
-    fn open_file(path: &Path, max_size: u64, keep_free: u64, lock: Option<Lock>) -> Result<Self, BufferError> {
+    fn open_file(world: World, path: &Path, max_size: u64, keep_free: u64, lock: Option<Lock>) -> Result<Self, BufferError> {
         let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 BufferError::InUse { path: path.into(), by: owner_of(path) }
@@ -63,7 +68,7 @@ impl Store {
             }
             _ => BufferError::Open { path: path.into(), source: source.into() },
         };
-        let mut connection = vfs::open(path).map_err(failed)?;
+        let mut connection = vfs::open(path, world.vfs).map_err(failed)?;
         // Until all is well, what a close would do to a damaged file is worse than a log that stays.
         quarantine::keep_log(&connection, true).map_err(failed)?;
         // Whoever has it open keeps it for years.
@@ -77,9 +82,7 @@ impl Store {
         let settings = [
             ("page_size", PAGE_BYTES.to_string()), // a commit's fixed cost is about three pages, so small ones wear least
             ("auto_vacuum", "NONE".into()),        // freed pages are used again; INCREMENTAL costs 8 % more bytes, always
-            // With a WAL, NORMAL may forget the last commits when power is cut, and their receipts were already given. FULL would do,
-            // but for the rollback journal of the first switch to WAL, whose deletion only EXTRA makes durable.
-            ("synchronous", "EXTRA".into()),
+            ("synchronous", world.synchronous.into()),
             ("journal_mode", "WAL".into()),
             ("wal_autocheckpoint", "0".into()), // `commit` does it, and counts what it wrote
             ("journal_size_limit", (limits.wal_frames * WAL_FRAME_BYTES).to_string()),

@@ -29,18 +29,19 @@ use rusqlite::{
     ffi::{self, SQLITE_OK, sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs},
 };
 
-const NAME: &CStr = c"headwater-joined";
+/// Under which SQLite knows it.
+pub(in crate::buffer) const NAME: &CStr = c"headwater-joined";
 /// Most that waits of a file; beyond it, a call more costs nothing beside the copying.
 const JOINED_BYTES: usize = 64 << 10;
 /// Why no method is missing.
 const COMPLETE: &str = "a VFS has every method of the first version";
 
-/// Opens a database whose writes are joined.
-pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+/// Opens a database whose writes are joined by the VFS `name`: [`NAME`], or one that a test has put over another disk.
+pub(super) fn open(path: &Path, name: &CStr) -> rusqlite::Result<Connection> {
     static REGISTERED: OnceLock<c_int> = OnceLock::new();
     // SAFETY: without a name it finds the default VFS, which is part of SQLite itself and is there for ever.
     match *REGISTERED.get_or_init(|| unsafe { register(NAME, ffi::sqlite3_vfs_find(ptr::null())) }) {
-        SQLITE_OK => Connection::open_with_flags_and_vfs(path, OpenFlags::default(), NAME),
+        SQLITE_OK => Connection::open_with_flags_and_vfs(path, OpenFlags::default(), name),
         code => Err(Error::SqliteFailure(ffi::Error::new(code), None)),
     }
 }

@@ -1,7 +1,5 @@
 //! Setting a reading aside: what the pool decides, in the file, and who hears of it.
 
-use std::time::Instant;
-
 use tracing::error;
 
 use super::{AsideRequest, Writer};
@@ -59,7 +57,7 @@ impl Writer {
         let gone = self.store.put_aside(&aside)?;
 
         let mut inner = self.shared.lock();
-        let receipts = inner.pool.set_aside(Instant::now(), lane, &cut);
+        let receipts = inner.pool.set_aside((self.now)(), lane, &cut);
         let (stream, number) = inner.pool.lane(lane).map_or_else(Default::default, |lane| (lane.stream.clone(), lane.number));
         self.shared.status.set_aside(&stream, Reason::Refused, cut.readings);
         self.shared.settle(inner, &receipts);

@@ -62,7 +62,7 @@ impl Writer {
 
     /// Does a step; `false` when it failed, and is to be tried again later.
     fn gives_way(&mut self, mut inner: MutexGuard<Inner>, step: GiveWay) -> bool {
-        let now = Instant::now();
+        let now = (self.now)();
         let rewrite = match step {
             GiveWay::Refused(refused) => {
                 for dropped in &refused {
@@ -96,7 +96,7 @@ impl Writer {
         let Rewrite { number, from, chunk, earlier, gap, .. } = rewrite;
         let insert = Insert { number: *number, chunk, earlier: *earlier, gap: Some(*gap), from: *from };
         let result = self.store.commit(&Transaction { inserts: vec![insert], ..Transaction::default() });
-        let now = Instant::now();
+        let now = (self.now)();
         let shared = self.shared.clone();
         let mut inner = shared.lock();
         if let Err(error) = result {

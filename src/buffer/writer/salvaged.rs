@@ -58,7 +58,7 @@ impl Writer {
             ..Transaction::default()
         };
         if let Err(error) = self.store.commit(&transaction) {
-            self.salvage_again = Some(Instant::now() + AGAIN);
+            self.salvage_again = Some((self.now)() + AGAIN);
             self.complain(&error);
             self.shared.lock().salvage = Some(batch);
             return;

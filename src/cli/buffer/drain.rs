@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{failed, not_in_use, note};
 use crate::{
     agent,
-    buffer::{Buffer, BufferError, BufferSettings, Lane, Opened, StreamRules, cold::ColdFile},
+    buffer::{Buffer, BufferError, BufferSettings, Lane, Opened, StreamRules, World, cold::ColdFile},
     cli::{ConfigArgs, Failed, load, stop_on_signals},
     clock::{Boot, Clock},
     config::{Config, Files, StreamConfig, WhenFull},
@@ -138,6 +138,7 @@ fn settings(config: &Config, path: PathBuf, size: u64) -> BufferSettings {
         device: config.device.id.clone(),
         streams: config.streams.iter().map(|(name, stream)| (name.clone(), rules(stream))).collect(),
         windows: std::collections::BTreeMap::new(),
+        world: World::default(),
     }
 }
 
