@@ -17,7 +17,7 @@
 //! A module imports only from lower ranks:
 //!
 //! ```text
-//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units, backoff
+//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units, backoff, addresses
 //! ```
 //!
 //! `buffer` does not know Kinesis, `kinesis` does not know SQLite. In the agent, the types of rumqttc, rusqlite and the AWS SDK stay
@@ -25,6 +25,7 @@
 //! wait and call them, and only `agent.rs` spawns stages; besides them there are the buffer's thread, which owns the file, and calls of
 //! the system that block.
 
+pub mod addresses;
 pub mod agent;
 pub mod allocator;
 pub mod backoff;

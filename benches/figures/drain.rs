@@ -129,6 +129,7 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
         endpoint: Some(cloud.url.clone()),
         ca: Some(agent::ca(folder)),
         credentials: CredentialsConfig::Static { access_key_id: "bench".into(), secret_access_key_file: secret },
+        ..KinesisConfig::default()
     };
     let client = runtime.block_on(Client::open(&config))?;
     let stream = StreamSettings {

@@ -4,6 +4,7 @@
 //! needed: a source that is switched off may wait for the device file that completes it; a wrong value is wrong everywhere.
 
 mod files;
+mod kinesis;
 mod sources;
 mod streams;
 mod values;

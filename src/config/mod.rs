@@ -20,7 +20,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{self, ByteCount};
+use crate::{
+    addresses::{Address, AddressRange},
+    units::{self, ByteCount},
+};
 
 /// The whole configuration of one gateway.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -146,7 +149,7 @@ pub enum DestinationConfig {
 }
 
 /// Amazon Kinesis Data Streams in one region, as one account.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KinesisConfig {
     /// The AWS region. Never guessed: an endpoint's name need not contain it.
@@ -154,11 +157,31 @@ pub struct KinesisConfig {
     /// URL of the interface VPC endpoint. Default: the region's public name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Connect to private addresses only (RFC 1918, unique-local, loopback), for readings and for credentials alike.
+    pub private_only: bool,
+    /// Ranges of addresses that count as private too, such as `"100.64.0.0/10"`.
+    pub allow_addresses: Vec<AddressRange>,
+    /// Addresses of host names that are not to be looked up. The name stays the one that TLS asks for.
+    pub resolve: BTreeMap<String, Vec<Address>>,
     /// PEM file with the roots that the endpoint's certificate must come from. Default: the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
     /// Who we are to AWS.
     pub credentials: CredentialsConfig,
+}
+
+impl Default for KinesisConfig {
+    fn default() -> Self {
+        Self {
+            region: String::new(),
+            endpoint: None,
+            private_only: true, // a wrong zone or name server sends readings over the Internet, and nobody notices
+            allow_addresses: Vec::new(),
+            resolve: BTreeMap::new(),
+            ca: None,
+            credentials: CredentialsConfig::default(),
+        }
+    }
 }
 
 /// Who we are to AWS.

@@ -13,7 +13,7 @@ use super::{
     Sent,
     pace::{Stride, base64_len},
     pack::Form,
-    stream::LONGEST_WAIT,
+    stream::{LONGEST_WAIT, hold},
 };
 use crate::{
     backoff::Backoff,
@@ -119,13 +119,13 @@ impl Destination {
         }
     }
 
-    /// A request that went at `started` found it out of reach.
-    pub(super) fn is_away(&mut self, now: Instant, started: Instant, random: f64, status: &Status) {
+    /// A request that went at `started` found it out of reach, for a reason of this class.
+    pub(super) fn is_away(&mut self, now: Instant, started: Instant, class: Class, random: f64, status: &Status) {
         // Requests that were on their way together fail together: that is one failure.
         if self.down.as_ref().is_none_or(|down| down.since <= started) {
             let mut backoff = self.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
             self.stride.lost();
-            let pause = backoff.pause(random);
+            let pause = if class == Class::Barred { hold(random) } else { backoff.pause(random) };
             self.down = Some(Down { backoff, since: now, retry_at: now + pause });
             status.link(&self.name, |link| link.retry_at = Some(clock::now().after(pause)));
         }
@@ -134,7 +134,7 @@ impl Destination {
     /// Learns from a request, and puts what it tells of the link into the status.
     pub(super) fn count(&mut self, sent: &[Sent], result: &Result<Vec<Answer>, PutError>, took: Duration, status: &Status) {
         let bytes: usize = sent.iter().map(|sent| sent.bytes).sum();
-        let away = matches!(result, Err(error) if error.class() == Class::Away);
+        let away = matches!(result, Err(error) if error.class().is_away());
         let refused: usize = match result {
             Ok(answers) => {
                 let refused = sent.iter().zip(answers).filter(|(_, answer)| !matches!(answer, Answer::Accepted { .. }));
@@ -146,7 +146,7 @@ impl Destination {
         if !away {
             self.down = None;
         }
-        if !matches!(result, Err(error) if matches!(error.class(), Class::Away | Class::TooLarge)) {
+        if !matches!(result, Err(error) if error.class().is_away() || error.class() == Class::TooLarge) {
             self.stride.answered(bytes, took);
         }
         // Without credentials nothing may have been sent, and the link is as it was.
@@ -177,7 +177,7 @@ impl Destination {
             link.retry_at = None; // whoever is away is given a time afterwards
             link.refused += refused as u64;
             link.put.observe(took.as_secs_f64());
-            if !matches!(result, Err(PutError::Unreachable { .. })) {
+            if !matches!(result, Err(PutError::Unreachable { .. } | PutError::Public { .. })) {
                 link.uploaded += base64_len(bytes) as u64;
             }
         });

@@ -322,9 +322,9 @@ impl Drain {
         let kept = |sent: &Sent| matches!(then, Then::SetAside(lane) if lane == sent.index);
         sent.iter().filter(|sent| !kept(sent)).for_each(|sent| self.buffer.release(sent.lane));
         match class {
-            Class::Away => {
+            Class::Away | Class::Barred => {
                 records.iter().for_each(|(lane, ..)| stream.lanes[*lane].retries += 1);
-                self.destinations[stream.destination].is_away(now, started, random, &self.status);
+                self.destinations[stream.destination].is_away(now, started, class, random, &self.status);
             }
             Class::Throttled => {
                 for sent in sent {

@@ -26,6 +26,12 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// What needs a person is tried again about this often.
 const HOLD: Duration = Duration::from_mins(1);
 
+/// How long to leave alone what needs a person. A little shorter for some, so that gateways that were refused together don't come
+/// back together.
+pub(super) fn hold(random: f64) -> Duration {
+    HOLD.mul_f64(0.75 + random / 4.0)
+}
+
 /// One stream.
 pub(super) struct Stream {
     /// The name under `[streams]`.
@@ -292,8 +298,7 @@ impl Stream {
 
     /// A request that carried `records` failed as a whole, for a reason that is this stream's own.
     pub(super) fn failed(&mut self, now: Instant, class: Class, records: &[(usize, Ask, u64)], random: f64) -> Then {
-        // A little earlier for some, so that gateways that were refused together don't come back together.
-        let hold = now + HOLD.mul_f64(0.75 + random / 4.0);
+        let hold = now + hold(random);
         match class {
             Class::Credentials if !self.credentials_failed => {
                 self.credentials_failed = true;
@@ -313,7 +318,7 @@ impl Stream {
                     Then::GoOn
                 }
             },
-            Class::Away | Class::Throttled => Then::GoOn,
+            Class::Away | Class::Barred | Class::Throttled => Then::GoOn,
         }
     }
 }

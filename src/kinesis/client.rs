@@ -6,11 +6,13 @@ use aws_sdk_kinesis::{
     primitives::{Blob, DateTime, DateTimeFormat},
     types::{self, PutRecordsRequestEntry, PutRecordsResultEntry, ShardIteratorType},
 };
+use aws_smithy_runtime_api::client::dns::ResolveDns;
 
 use super::{
     Answer, Arrived, Cause, ClientError, Page, Position, PutError, ReadError, Record, Service, Shard, Start,
     answer::harmless,
     error::{Verdict, verdict},
+    guard::SystemNames,
     link::{Answering, Failure, Link, ServiceError, Way},
 };
 use crate::{config::KinesisConfig, reading::Timestamp};
@@ -31,9 +33,14 @@ pub struct Client {
 
 impl Client {
     /// Gets everything ready. Reads the files that `config` names; contacts nobody.
-    #[expect(clippy::unused_async, reason = "a source of credentials may have to be waited for one day")]
     pub async fn open(config: &KinesisConfig) -> Result<Self, ClientError> {
-        let (link, settings) = Link::open(Service::Kinesis, config)?;
+        Self::open_asking(config, SystemNames).await
+    }
+
+    /// The same, but that names are looked up in `names`.
+    #[expect(clippy::unused_async, reason = "a source of credentials may have to be waited for one day")]
+    pub async fn open_asking(config: &KinesisConfig, names: impl ResolveDns + 'static) -> Result<Self, ClientError> {
+        let (link, settings) = Link::open(Service::Kinesis, config, names)?;
         Ok(Self { sdk: aws_sdk_kinesis::Client::new(&settings), link })
     }
 
@@ -122,6 +129,7 @@ impl Client {
         match self.link.send(READ_TIMEOUT, &Way::reading(READ_ANSWER), start).await {
             Ok(output) => Ok(output),
             Err(Failure::NoCredentials(source)) => Err(ReadError::Refused { target, source }),
+            Err(Failure::Barred(source)) => Err(ReadError::Public { target, source }),
             Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(ReadError::Passing { target, source }),
             Err(Failure::Refused(refusal)) => Err(ReadError::refused(target, refusal)),
         }

@@ -14,7 +14,7 @@ use std::{
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 use http::Uri;
 
-use super::{ClientError, Service};
+use super::{ClientError, Service, guard::Guard};
 use crate::config::KinesisConfig;
 
 /// The URL of an endpoint, checked.
@@ -22,6 +22,8 @@ use crate::config::KinesisConfig;
 pub(super) struct Endpoint {
     /// Scheme, host and port, without a path.
     pub(super) url: Arc<str>,
+    /// The host alone, a name or an address.
+    pub(super) host: String,
     /// The port, given or implied.
     pub(super) port: u16,
     /// Whether the connection is encrypted. Only tests and the demo go without.
@@ -68,24 +70,30 @@ impl Endpoint {
             (None, false) => 80,
         };
         let scheme = if tls { "https" } else { "http" };
-        Ok(Self { url: format!("{scheme}://{authority}").into(), port, tls })
+        Ok(Self { url: format!("{scheme}://{authority}").into(), host: authority.host().to_owned(), port, tls })
     }
 }
 
-/// Looks the endpoint's name up, and tries its addresses in turn.
+/// Gives the endpoint's addresses that are permitted, each in its turn.
 ///
 /// A regional endpoint has one address a zone, and the system's resolver always sorts them alike. One attempt to connect is over
 /// before a dead address gives way to the next one, so after a failure the next attempt begins with another address.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Resolver(Arc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    guard: Guard,
     turn: AtomicUsize,
     last: Mutex<Option<IpAddr>>,
 }
 
 impl Resolver {
+    /// Looks names up as `guard` permits.
+    pub(super) fn new(guard: Guard) -> Self {
+        Self(Arc::new(State { guard, turn: AtomicUsize::default(), last: Mutex::default() }))
+    }
+
     /// Begins with another address next time.
     pub(super) fn next_turn(&self) {
         self.0.turn.fetch_add(1, Ordering::Relaxed);
@@ -97,8 +105,8 @@ impl Resolver {
     }
 
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveDnsError> {
-        let found = tokio::net::lookup_host((name, 0)).await.map_err(ResolveDnsError::new)?;
-        let addresses = in_turn(found.map(|address| address.ip()).collect(), self.0.turn.load(Ordering::Relaxed));
+        let found = self.0.guard.addresses(name).await.map_err(ResolveDnsError::new)?;
+        let addresses = in_turn(found, self.0.turn.load(Ordering::Relaxed));
         *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = addresses.first().copied();
         Ok(addresses)
     }

@@ -5,6 +5,8 @@
 
 use std::{error::Error, fmt, path::PathBuf, sync::Arc};
 
+use super::guard::PublicAddress;
+
 /// The error behind an error.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
@@ -24,6 +26,14 @@ pub enum ClientError {
         url: String,
         /// What is wrong with it.
         why: &'static str,
+    },
+    /// The endpoint is itself an address that may not be connected to.
+    #[error("private_only refuses the endpoint {url}; write the name of the VPC endpoint, or add the address to allow_addresses")]
+    Public {
+        /// As configured.
+        url: Arc<str>,
+        /// Which address that is.
+        source: PublicAddress,
     },
     /// The file with the roots is not there, or holds no certificate.
     #[error("no root certificates in {}; `ca` names a PEM file that begins with -----BEGIN CERTIFICATE-----", path.display())]
@@ -124,6 +134,12 @@ pub enum PutError {
     /// Nothing was sent: no name, no route, no connection, no TLS.
     #[error("{target} is out of reach; check the uplink, the endpoint's name and port, and the roots in `ca`")]
     Unreachable { target: Target, source: Cause },
+    /// Nothing was sent, because it would have gone to a public address.
+    #[error(
+        "{target} is not sent to; turn on private DNS of the VPC endpoint, give a hand-made zone the right name, keep the name \
+         server from stripping private answers (rebind protection), or pin the address in `resolve`; it is tried again every minute"
+    )]
+    Public { target: Target, source: PublicAddress },
     /// It was sent, and no answer came that can be trusted: it may have been stored.
     #[error("{target} gave no valid answer; what was sent may be stored, and is sent again under the same names")]
     Unknown { target: Target, source: Cause },
@@ -161,6 +177,8 @@ pub enum PutError {
 pub enum Class {
     /// It passes by itself: the same again, after growing waits.
     Away,
+    /// Nothing may be sent there: the same again every minute.
+    Barred,
     /// Not an error: send slower.
     Throttled,
     /// New credentials will be asked for, and the clock's skew is known now: once more at once, then as [`Class::Held`].
@@ -173,11 +191,19 @@ pub enum Class {
     Invalid,
 }
 
+impl Class {
+    /// Whether the destination is out of reach, whatever is sent to it.
+    pub fn is_away(self) -> bool {
+        matches!(self, Self::Away | Self::Barred)
+    }
+}
+
 impl PutError {
     /// What follows from it.
     pub fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. } | Self::Unknown { .. } | Self::Unavailable { .. } => Class::Away,
+            Self::Public { .. } => Class::Barred,
             Self::Throttled { .. } => Class::Throttled,
             Self::Credentials { .. } => Class::Credentials,
             Self::Denied { .. } | Self::NoStream { .. } => Class::Held,
@@ -209,6 +235,9 @@ pub enum ReadError {
     /// The position is too old: ask for a new one.
     #[error("the position in {target} has expired")]
     Expired { target: Target, source: Cause },
+    /// Nothing was asked, because it would have gone to a public address.
+    #[error("{target} is not asked; see `private_only`, `allow_addresses` and `resolve`")]
+    Public { target: Target, source: PublicAddress },
     /// It passes by itself.
     #[error("{target} can't be read at the moment")]
     Passing { target: Target, source: Cause },

@@ -12,7 +12,7 @@ use std::{
 };
 
 use aws_config::{SdkConfig, provider_config::ProviderConfig};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
 use aws_sdk_kinesis::{
     config::{
         BehaviorVersion, ConfigBag, IdentityCache, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
@@ -26,6 +26,7 @@ use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
         connection::{CaptureSmithyConnection, ConnectionMetadata},
+        dns::ResolveDns,
         interceptors::dyn_dispatch_hint,
         orchestrator::HttpResponse,
     },
@@ -36,6 +37,7 @@ use super::{
     answer::{Seen, harmless},
     credentials::{self, HeldCredentials},
     endpoint::{Endpoint, Resolver},
+    guard::{Guard, PublicAddress},
     trust::Trust,
 };
 use crate::{config::KinesisConfig, status::with_causes};
@@ -56,19 +58,27 @@ pub(super) struct Link {
 impl Link {
     /// Gets everything ready, and what an SDK client that goes this way is built from. Reads the files that `config` names; contacts
     /// nobody.
-    pub(super) fn open(service: Service, config: &KinesisConfig) -> Result<(Self, SdkConfig), ClientError> {
+    pub(super) fn open(
+        service: Service,
+        config: &KinesisConfig,
+        names: impl ResolveDns + 'static,
+    ) -> Result<(Self, SdkConfig), ClientError> {
         let endpoint = Endpoint::of(service, config)?;
-        let resolver = Resolver::default();
+        let guard = Guard::new(config.private_only, &config.allow_addresses, &config.resolve).asking(names);
+        let refused = |source| ClientError::Public { url: endpoint.url.clone(), source };
+        guard.judge_literal(&endpoint.host).map_err(refused)?;
+        let resolver = Resolver::new(guard.clone());
         let trust = Trust::load(config.ca.as_deref(), endpoint.tls)?;
         let region = Region::new(config.region.clone());
-        let ask = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(trust.credentials_client());
+        let ask =
+            ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(trust.credentials_client(&guard));
         let credentials = HeldCredentials::from(credentials::source(&config.credentials, &ask)?);
 
         let settings = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(region)
             .endpoint_url(&*endpoint.url)
-            .http_client(trust.endpoint_client(resolver.clone()))
+            .http_client(trust.endpoint_client(&guard, resolver.clone()))
             .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
             .identity_cache(IdentityCache::no_cache())
             .retry_config(RetryConfig::disabled())
@@ -104,7 +114,7 @@ impl Link {
     ) -> Result<T, Failure> {
         let exchange = async {
             // Asked for before the SDK does, which would call it a failed request.
-            self.credentials.get().await.map_err(|error| Failure::NoCredentials(error.into()))?;
+            self.credentials.get().await.map_err(no_credentials)?;
             start(way.clone()).await.map_err(|error| failure(error, way))
         };
         let outcome = match tokio::time::timeout(timeout, exchange).await {
@@ -126,6 +136,7 @@ impl Link {
     /// Why a put to `target` failed. Credentials that were refused are not used again.
     pub(super) async fn put_error(&self, target: Target, failure: Failure) -> PutError {
         match failure {
+            Failure::Barred(source) => PutError::Public { target, source },
             Failure::NoCredentials(source) => PutError::Credentials { target, source },
             Failure::NotSent(source) => PutError::Unreachable { target, source },
             Failure::NoAnswer(source) => PutError::Unknown { target, source },
@@ -148,6 +159,7 @@ impl<T, E, F: Future<Output = Result<T, SdkError<E, HttpResponse>>>> Answering<T
 
 /// How far a request came that brought nothing.
 pub(super) enum Failure {
+    Barred(PublicAddress),
     NoCredentials(Cause),
     NotSent(Cause),
     NoAnswer(Cause),
@@ -174,7 +186,11 @@ impl Way {
     }
 
     fn failure(&self, cause: Cause) -> Failure {
-        if self.connection().is_some() { Failure::NoAnswer(self.with_answer(cause)) } else { Failure::NotSent(cause) }
+        match PublicAddress::in_chain(&*cause) {
+            Some(public) => Failure::Barred(public.clone()),
+            None if self.connection().is_some() => Failure::NoAnswer(self.with_answer(cause)),
+            None => Failure::NotSent(cause),
+        }
     }
 
     /// `cause`, and what came back, if anything did.
@@ -212,6 +228,13 @@ impl Intercept for Way {
     ) -> Result<(), BoxError> {
         self.seen.watch(context.response_mut(), self.answer);
         Ok(())
+    }
+}
+
+fn no_credentials(error: CredentialsError) -> Failure {
+    match PublicAddress::in_chain(&error) {
+        Some(public) => Failure::Barred(public.clone()),
+        None => Failure::NoCredentials(error.into()),
     }
 }
 

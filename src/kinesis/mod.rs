@@ -9,6 +9,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod error;
+pub mod guard;
 pub mod limits;
 mod link;
 mod trust;

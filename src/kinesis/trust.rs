@@ -9,12 +9,13 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::dns::ResolveDns;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::{Cause, ClientError, endpoint::Resolver};
+use super::{Cause, ClientError, endpoint::Resolver, guard::Guard};
 
 /// The roots of one destination.
 pub(super) struct Trust {
@@ -37,16 +38,14 @@ impl Trust {
     }
 
     /// A client for the endpoint: with `ca` set, that file and nobody else decides.
-    pub(super) fn endpoint_client(&self, resolver: Resolver) -> SharedHttpClient {
-        let context = context(self.store(self.system && self.ca.is_none()));
-        Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_with_resolver(resolver)
+    pub(super) fn endpoint_client(&self, guard: &Guard, resolver: Resolver) -> SharedHttpClient {
+        guard.around(client(self.store(self.system && self.ca.is_none()), resolver))
     }
 
     /// A client for whoever issues our credentials. That is another host, with a certificate of another origin, and its address is
     /// not the link's.
-    pub(super) fn credentials_client(&self) -> SharedHttpClient {
-        let context = context(self.store(self.system));
-        Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https()
+    pub(super) fn credentials_client(&self, guard: &Guard) -> SharedHttpClient {
+        guard.around(client(self.store(self.system), guard.clone()))
     }
 
     fn store(&self, system: bool) -> TrustStore {
@@ -58,9 +57,10 @@ impl Trust {
     }
 }
 
-fn context(roots: TrustStore) -> TlsContext {
-    let built = TlsContext::builder().with_trust_store(roots).build();
-    built.expect("it only moves the roots, which were parsed when they were loaded")
+fn client(roots: TrustStore, resolver: impl ResolveDns + Clone + 'static) -> SharedHttpClient {
+    let context = TlsContext::builder().with_trust_store(roots).build();
+    let context = context.expect("it only moves the roots, which were parsed when they were loaded");
+    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_with_resolver(resolver)
 }
 
 fn read_roots(path: &Path) -> Result<Vec<u8>, Cause> {

@@ -52,7 +52,8 @@ fn every_default_in_the_example_file_is_the_real_one() {
         from: vec!["broker".to_owned(), "scale".to_owned()],
         ..StreamConfig::default()
     };
-    let cloud = KinesisConfig { region: "eu-west-1".to_owned(), ..KinesisConfig::default() };
+    let endpoint = Some("https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com".to_owned());
+    let cloud = KinesisConfig { region: "eu-west-1".to_owned(), endpoint, ..KinesisConfig::default() };
     let expected = Config {
         device: DeviceConfig { id: "gw".to_owned(), ..DeviceConfig::default() },
         sources: [("broker".to_owned(), SourceConfig::Mqtt(broker)), ("scale".to_owned(), SourceConfig::Serial(scale))].into(),

@@ -176,12 +176,68 @@ max_size = "8 MiB"
 }
 
 #[test]
+fn addresses_that_would_be_refused_later_are_mistakes_now() {
+    let cloud =
+        |settings: &str| mistakes(&format!("[destinations.cloud]\nkind = \"kinesis\"\nregion = \"eu-west-1\"\n{settings}\n"));
+    for (settings, expected) in [
+        (
+            r#"endpoint = "https://52.94.1.2""#,
+            r#"4: destinations.cloud.endpoint is "https://52.94.1.2", an address that private_only refuses; write the name of the VPC endpoint, or allow_addresses = ["52.94.1.2"]"#,
+        ),
+        (
+            r#"resolve = { "vpce.example" = ["10.0.1.5", "100.64.0.1"] }"#,
+            r"4: destinations.cloud.resolve.vpce.example has 100.64.0.1, which private_only refuses; write a private address, or add it to allow_addresses",
+        ),
+        (
+            r#"resolve = { "https://vpce.example" = ["10.0.1.5"] }"#,
+            r"4: destinations.cloud.resolve.https://vpce.example is no host name; write the host alone, without https:// and without a port",
+        ),
+        (
+            r"resolve = { vpce = [] }",
+            r#"4: destinations.cloud.resolve.vpce has no address; write for example ["10.0.1.5"] or remove it"#,
+        ),
+        (
+            r#"resolve = { vpce = ["10.0.1"] }"#,
+            r#"4: destinations.cloud.resolve.vpce: "10.0.1" is no address; write for example "10.0.1.5""#,
+        ),
+        (
+            r#"allow_addresses = ["100.64.0.0/10", "here"]"#,
+            r#"4: destinations.cloud.allow_addresses: "here" is no range of addresses; write for example "100.64.0.0/10""#,
+        ),
+        (
+            r#"allow_addresses = ["0.0.0.0/0"]"#,
+            r#"4: destinations.cloud.allow_addresses has "0.0.0.0/0", which is every address; write private_only = false, if that is meant"#,
+        ),
+    ] {
+        assert_eq!(cloud(settings), [expected], "{settings}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_only_private_dns_can_make_private_is_a_warning() {
+    let warnings = |settings: &str| {
+        let text = format!("[destinations.cloud]\nkind = \"kinesis\"\nregion = \"eu-west-1\"\n{settings}\n");
+        let warnings = config::parse(&text, "gw").unwrap().warnings.into_iter().map(|warning| warning.text);
+        warnings.filter(|text| text.starts_with("destinations")).collect::<Vec<_>>()
+    };
+
+    assert_eq!(
+        warnings(""),
+        [
+            "destinations.cloud.endpoint is not set, and the region's public name has private addresses only where a VPC endpoint's private DNS answers for it; write the endpoint's own name, or else private_only = false"
+        ]
+    );
+    assert!(warnings("private_only = false").is_empty());
+    assert!(warnings("endpoint = \"https://kinesis.eu-west-1.amazonaws.com\"").is_empty());
+    let both = warnings("private_only = false\nallow_addresses = [\"100.64.0.0/10\"]");
+    assert!(both[0].contains("remove one of the two"), "{both:?}");
+}
+
+#[test]
 fn settings_of_later_versions_are_refused_as_unknown() {
     let later = [
         ("[streams.s]", "drain_order = \"oldest-first\""),
         ("[streams.s]", "aggregation = \"auto\""),
-        ("[destinations.cloud]\nkind = \"kinesis\"", "private_only = true"),
-        ("[destinations.cloud]\nkind = \"kinesis\"", "resolve = { }"),
         ("[destinations.cloud]\nkind = \"kinesis\"", "max_rate = \"1 MiB/s\""),
         ("[http]", "token_file = \"/etc/headwater/token\""),
     ];

@@ -36,7 +36,7 @@ impl Folder {
     }
 }
 
-pub const CLOUD: &str = "[destinations.cloud]\nkind = \"kinesis\"\nregion = \"eu-west-1\"\n";
+pub const CLOUD: &str = "[destinations.cloud]\nkind = \"kinesis\"\nregion = \"eu-west-1\"\nendpoint = \"https://vpce.example\"\n";
 
 pub fn mistakes(text: &str) -> Vec<String> {
     let errors = config::parse(text, "gw").expect_err("there is a mistake in it");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod addresses;
 mod answers;
 mod kinesalite;
 mod scripted;
@@ -41,7 +42,8 @@ impl Gateway {
         fs::write(&secret, "wJalrXUtnFEMI").unwrap();
         fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
         let credentials = CredentialsConfig::Static { access_key_id: "AKIDEXAMPLE".into(), secret_access_key_file: secret };
-        let config = KinesisConfig { region: "eu-west-1".into(), endpoint: Some(endpoint.into()), ca: None, credentials };
+        let config =
+            KinesisConfig { region: "eu-west-1".into(), endpoint: Some(endpoint.into()), credentials, ..KinesisConfig::default() };
         Self { folder, config }
     }
 
@@ -49,6 +51,11 @@ impl Gateway {
         let path = self.folder.path().join("ca.pem");
         fs::write(&path, pem).unwrap();
         self.config.ca = Some(path);
+        self
+    }
+
+    fn set(mut self, change: impl FnOnce(&mut KinesisConfig)) -> Self {
+        change(&mut self.config);
         self
     }
 

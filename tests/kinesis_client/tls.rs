@@ -15,16 +15,16 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{ACCEPTED, Gateway, PATIENCE, http, read_request, record};
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = rcgen::CertificateParams::new([]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn acceptor(&self, name: &str, protocol: &str) -> TlsAcceptor {
+    pub fn acceptor(&self, name: &str, protocol: &str) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
         let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
@@ -40,7 +40,7 @@ impl Authority {
 }
 
 /// A TLS endpoint with a certificate for `name`, which does `what` with every connection.
-async fn secured<F: Future<Output = ()> + Send>(acceptor: TlsAcceptor, what: impl Fn(Secured) -> F + Send + 'static) -> String {
+pub async fn secured<F: Future<Output = ()> + Send>(acceptor: TlsAcceptor, what: impl Fn(Secured) -> F + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -53,11 +53,11 @@ async fn secured<F: Future<Output = ()> + Send>(acceptor: TlsAcceptor, what: imp
     format!("https://localhost:{port}")
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-type Secured = Box<dyn Stream>;
+pub type Secured = Box<dyn Stream>;
 
-async fn accept_one(mut connection: Secured) {
+pub async fn accept_one(mut connection: Secured) {
     if read_request(&mut connection).await.is_ok() {
         let _ = connection.write_all(http("200 OK", "", ACCEPTED).as_bytes()).await;
         let _ = connection.shutdown().await;

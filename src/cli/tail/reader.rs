@@ -84,7 +84,7 @@ impl Reader {
                     self.failures = 0;
                     return Ok(Step::Back);
                 }
-                Err(error @ ReadError::Refused { .. }) => return Err(error),
+                Err(error @ (ReadError::Refused { .. } | ReadError::Public { .. })) => return Err(error),
                 Err(error) => {
                     self.resume = Instant::now() + wait(self.failures);
                     self.failures += 1;

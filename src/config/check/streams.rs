@@ -1,12 +1,12 @@
 //! Streams and destinations: who takes what, and where it goes.
 
 use super::{
-    LEAST_MEMORY, Problems, max_age,
-    values::{is_stream_name, is_topic_filter, read_url, unknown_placeholders},
+    LEAST_MEMORY, Problems, kinesis, max_age,
+    values::{is_stream_name, is_topic_filter, unknown_placeholders},
 };
 use crate::{
     config::{
-        Config, DestinationConfig, KinesisConfig, StreamConfig,
+        Config, DestinationConfig, StreamConfig,
         mistake::{nearest, one_of},
     },
     units::format_duration,
@@ -28,9 +28,9 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         }
         settings(name, stream, config, problems);
     }
-    for (name, DestinationConfig::Kinesis(kinesis)) in &config.destinations {
+    for (name, DestinationConfig::Kinesis(config)) in &config.destinations {
         problems.name(&["destinations", name]);
-        cloud(name, kinesis, problems);
+        kinesis::check(name, config, problems);
     }
     unrouted(config, problems);
 }
@@ -124,32 +124,6 @@ fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut P
             );
             problems.wrong(&at("max_size"), text).rests_on(&["buffer", "max_size"]);
         }
-    }
-}
-
-fn cloud(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
-    let at = |key| ["destinations", name, key];
-    let region = kinesis.region.as_str();
-    let zone = region
-        .strip_suffix(|last: char| last.is_ascii_lowercase())
-        .filter(|rest| rest.ends_with(|last: char| last.is_ascii_digit()));
-    if region.is_empty() {
-        problems.missing(&at("region"), "is missing; write for example region = \"eu-west-1\"");
-    } else if let Some(region) = zone {
-        problems.wrong(&at("region"), format!("is {:?}, an availability zone; write {region:?}", kinesis.region));
-    } else if !region.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-') {
-        problems.wrong(&at("region"), format!("is {region:?}; write it as in \"eu-west-1\""));
-    }
-    let Some(endpoint) = &kinesis.endpoint else { return };
-    match read_url(endpoint, &["https", "http"], "https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com") {
-        Err(what) => {
-            problems.wrong(&at("endpoint"), what);
-        }
-        Ok(url) if url.scheme == "http" && kinesis.ca.is_some() => {
-            let text = "is set, but the endpoint is not for TLS; write https:// in the endpoint or remove it";
-            problems.wrong(&at("ca"), text).rests_on(&at("endpoint"));
-        }
-        Ok(_) => {}
     }
 }
 

@@ -1,6 +1,6 @@
 //! What single values may look like, whatever setting they stand in.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 /// Whether `text` can name a source, a stream, a destination or a device: names go into lane names and partition keys, which `/`
 /// and `:` take apart.
@@ -11,6 +11,12 @@ pub fn is_name(text: &str) -> bool {
 /// Whether `text` can name a Kinesis stream. Source: Kinesis API reference, `CreateStream`, `StreamName`.
 pub(super) fn is_stream_name(text: &str) -> bool {
     (1..=128).contains(&text.len()) && has_only(text, "_-.")
+}
+
+/// Whether `text` is the name of a host, and not an address. Source: RFC 1123, section 2.1; with `_`, which zones have.
+pub(super) fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| (1..=63).contains(&label.len()) && has_only(label, "-_");
+    text.len() <= 253 && text.parse::<IpAddr>().is_err() && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
 }
 
 /// Whether `text` can name a metric's label. Source: Prometheus documentation, data model.

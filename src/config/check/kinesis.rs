@@ -1,0 +1,94 @@
+//! The way to Amazon: region, endpoint, and which addresses it may have.
+
+use std::net::IpAddr;
+
+use super::{
+    Problems,
+    values::{is_host_name, read_url},
+};
+use crate::{addresses::Permitted, config::KinesisConfig};
+
+const EXAMPLE: &str = "https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com";
+
+pub(super) fn check(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+    region(name, &kinesis.region, problems);
+    endpoint(name, kinesis, problems);
+    addresses(name, kinesis, problems);
+}
+
+fn region(name: &str, region: &str, problems: &mut Problems) {
+    let at = ["destinations", name, "region"];
+    let zone = region
+        .strip_suffix(|last: char| last.is_ascii_lowercase())
+        .filter(|rest| rest.ends_with(|last: char| last.is_ascii_digit()));
+    if region.is_empty() {
+        problems.missing(&at, "is missing; write for example region = \"eu-west-1\"");
+    } else if let Some(whole) = zone {
+        problems.wrong(&at, format!("is {region:?}, an availability zone; write {whole:?}"));
+    } else if !region.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-') {
+        problems.wrong(&at, format!("is {region:?}; write it as in \"eu-west-1\""));
+    }
+}
+
+fn endpoint(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+    let at = |key| ["destinations", name, key];
+    let Some(endpoint) = &kinesis.endpoint else {
+        if kinesis.private_only {
+            let text = "is not set, and the region's public name has private addresses only where a VPC endpoint's private DNS \
+                        answers for it; write the endpoint's own name, or else private_only = false";
+            problems.warn(&at("endpoint"), text).rests_on(&at("private_only"));
+        }
+        return;
+    };
+    match read_url(endpoint, &["https", "http"], EXAMPLE) {
+        Err(what) => {
+            problems.wrong(&at("endpoint"), what);
+        }
+        Ok(url) => {
+            if url.scheme == "http" && kinesis.ca.is_some() {
+                let text = "is set, but the endpoint is not for TLS; write https:// in the endpoint or remove it";
+                problems.wrong(&at("ca"), text).rests_on(&at("endpoint"));
+            }
+            let literal = url.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+            if let Some(address) = literal.filter(|address| !permitted(kinesis).contains(*address)) {
+                let text = format!(
+                    "is {endpoint:?}, an address that private_only refuses; write the name of the VPC endpoint, or \
+                     allow_addresses = [\"{address}\"]"
+                );
+                problems.wrong(&at("endpoint"), text).rests_on(&at("private_only")).rests_on(&at("allow_addresses"));
+            }
+        }
+    }
+}
+
+fn addresses(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+    let at = |key| ["destinations", name, key];
+    for (n, range) in kinesis.allow_addresses.iter().enumerate() {
+        if range.is_everything() {
+            let text = format!("has \"{range}\", which is every address; write private_only = false, if that is meant");
+            problems.wrong(&at("allow_addresses"), text).element(n);
+        }
+    }
+    if !kinesis.private_only && !kinesis.allow_addresses.is_empty() {
+        let text = "is set, and private_only = false allows every address already; remove one of the two";
+        problems.warn(&at("allow_addresses"), text).rests_on(&at("private_only"));
+    }
+    for (host, pinned) in &kinesis.resolve {
+        let at = ["destinations", name, "resolve", host];
+        if !is_host_name(host) {
+            let text = "is no host name; write the host alone, without https:// and without a port";
+            problems.wrong(&at, text);
+        } else if pinned.is_empty() {
+            problems.wrong(&at, "has no address; write for example [\"10.0.1.5\"] or remove it");
+        }
+        for (n, address) in pinned.iter().enumerate().filter(|(_, address)| !permitted(kinesis).contains(address.0)) {
+            let text = format!("has {address}, which private_only refuses; write a private address, or add it to allow_addresses");
+            let problem = problems.wrong(&at, text).element(n);
+            problem.rests_on(&["destinations", name, "private_only"]).rests_on(&["destinations", name, "allow_addresses"]);
+        }
+    }
+}
+
+fn permitted(kinesis: &KinesisConfig) -> Permitted {
+    Permitted { private_only: kinesis.private_only, also: kinesis.allow_addresses.clone() }
+}
