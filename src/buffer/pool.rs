@@ -382,13 +382,18 @@ impl Pool {
 
     /// Whether a source may hand over more that goes to `streams`.
     pub(super) fn has_room<'a>(&self, mut streams: impl Iterator<Item = &'a str>, open_bytes: u64) -> bool {
-        self.memory + open_bytes < self.policy.memory
-            && !streams.any(|stream| {
-                let policy = self.policy.streams.get(stream);
-                policy.is_some_and(|policy| {
-                    policy.when_full == WhenFull::Block && policy.max_size.is_some_and(|max| self.waiting(stream).bytes >= max)
-                })
-            })
+        self.memory + open_bytes < self.policy.memory && !streams.any(|stream| self.is_held(stream))
+    }
+
+    /// Whether a stream has all that it may have, and nothing of it may be dropped.
+    fn is_held(&self, stream: &str) -> bool {
+        let bound = self.policy.streams.get(stream).filter(|rules| rules.when_full == WhenFull::Block);
+        bound.and_then(|rules| rules.max_size).is_some_and(|max| self.waiting(stream).bytes >= max)
+    }
+
+    /// Whether some stream has.
+    pub(super) fn holds_a_stream(&self) -> bool {
+        self.policy.streams.keys().any(|stream| self.is_held(stream))
     }
 
     /// What waits of one stream.

@@ -260,7 +260,7 @@ impl Writer {
         }
         let now = (self.now)();
         self.shared.status.beat("buffer", now);
-        self.tell_of_overflow(now, None, false);
+        self.tell_of_overflow(now, None, inner.pool.holds_a_stream());
         self.look_for_aside(now);
         let Ok(mut inner) = self.drops_the_old(inner, now) else { return Turn::Again };
         let sleep = self.sleeps(&inner, now);

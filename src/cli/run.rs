@@ -64,7 +64,11 @@ pub async fn run(args: &RunArgs, env: &[(String, String)]) -> Result<ExitCode, F
 /// Sends `tracing` to stderr. journald adds the time by itself; it says that it reads along by `JOURNAL_STREAM`.
 pub fn start_log(format: LogFormat, env: &[(String, String)]) {
     let value = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let filter = EnvFilter::builder().parse_lossy(value("HEADWATER_LOG").unwrap_or(DEFAULT_LOG));
+    let wanted = value("HEADWATER_LOG").unwrap_or(DEFAULT_LOG);
+    let filter = EnvFilter::builder().parse(wanted).unwrap_or_else(|error| {
+        eprintln!("headwater: HEADWATER_LOG is {wanted:?}, {error}; write for example HEADWATER_LOG=debug,rumqttc=warn");
+        EnvFilter::builder().parse_lossy(wanted)
+    });
     let journald = value("JOURNAL_STREAM").is_some();
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match (format, journald) {

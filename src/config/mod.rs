@@ -77,7 +77,7 @@ impl Default for DeviceConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamConfig {
-    /// `false` leaves the stream configured, but nothing is routed to it; what it has buffered stays.
+    /// `false` leaves the stream configured, but nothing is routed to it; what it has buffered is still sent.
     pub enabled: bool,
     /// A name under `[destinations]`.
     pub destination: String,

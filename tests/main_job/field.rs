@@ -25,6 +25,19 @@ async fn a_broker_that_restarts_in_mid_stream_loses_nothing_of_what_it_saved() {
 }
 
 #[tokio::test]
+async fn a_broker_with_the_settings_that_we_ship_keeps_what_comes_while_the_agent_is_stopped_at_qos_0_too() {
+    let mut gateway = Gateway::new().broker(Options::shipped).starts().await;
+    gateway.agent.stops().await;
+
+    gateway.field.promises_nothing();
+    gateway.field.publishes(1500).await; // more than mosquitto keeps by default
+    gateway.field.publishes_message("nobody/listens", "").await; // when the broker has had this, it has had those
+    gateway.agent.start();
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
 async fn a_broker_that_was_killed_is_subscribed_to_again() {
     let mut gateway = Gateway::new().starts().await;
     gateway.field.publishes(100).await;

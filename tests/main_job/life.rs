@@ -10,6 +10,21 @@ use crate::support::{
 };
 
 #[tokio::test]
+async fn what_a_stream_has_buffered_is_still_sent_when_it_is_switched_off() {
+    let mut gateway = Gateway::new().starts().await;
+    gateway.cloud.away();
+    gateway.field.publishes(50).await;
+    gateway.holds(50).await;
+    gateway.agent.stops().await;
+
+    gateway.is_configured(|plan| plan.set("streams.readings.enabled", false));
+    gateway.cloud.back();
+    gateway.agent.start();
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
 async fn when_it_is_told_to_stop_everything_that_was_taken_is_on_the_disk_and_acknowledged() {
     let mut gateway = Gateway::new().with_scale().set("buffer.hold", "1h").starts().await;
     gateway.cloud.black_hole();

@@ -15,6 +15,7 @@ mod aside;
 mod backpressure;
 mod clock;
 mod delivery;
+mod demo;
 mod emulators;
 mod field;
 mod life;

@@ -78,6 +78,28 @@ async fn what_a_broker_has_in_flight_beyond_the_window_is_recognised_too() {
 }
 
 #[tokio::test]
+async fn what_a_broker_has_in_flight_beyond_the_window_is_recognised_at_qos_2_too() {
+    let plan = acknowledging().through_a_cable().broker(|broker| broker.max_inflight(500));
+    let mut gateway = plan.set("sources.broker.window", 20).set("sources.broker.qos", 2).installs().await;
+    gateway.agent.start();
+    gateway.field.is_listened_to_at(2).await;
+    gateway.field.promises_exactly_once();
+    gateway.cloud.away();
+    let cable = gateway.field.cable.take().unwrap();
+    cable.mutes_the_agent();
+    gateway.field.publishes(300).await;
+    cable.keeps(300).await;
+
+    gateway.agent.power_off().await;
+    cable.is_cut();
+    gateway.cloud.back();
+    gateway.agent.start();
+
+    gateway.agent.shows("they are recognised", |status| status.count("/sources/broker/repeated") == 300).await;
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
 async fn a_reading_in_the_middle_of_its_put_is_sent_again_under_the_same_name() {
     let mut gateway = acknowledging().starts().await;
     gateway.field.publishes(5).await;
@@ -147,7 +169,7 @@ async fn power_cuts_lose_nothing_at_qos_2_either() {
         });
     }
 
-    gateway.everything_arrives().await;
+    assert_eq!(gateway.everything_arrives().await.unmarked, 0);
 }
 
 /// Writes at once, at a broker that logs what it gets.

@@ -120,11 +120,11 @@ async fn carry_down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     }
 }
 
-/// PUBACKs among the whole packets, of which a connected client's are all shorter than 128 bytes. Source: MQTT 3.1.1, section 2.2.
+/// PUBACKs and PUBRECs among the whole packets, of which a connected client's are all shorter than 128 bytes. Source: MQTT 3.1.1, section 2.2.
 fn acknowledgements(mut packets: &[u8]) -> usize {
     let mut count = 0;
     while let [kind, length, rest @ ..] = packets {
-        count += usize::from(kind >> 4 == 4);
+        count += usize::from(matches!(kind >> 4, 4 | 5));
         packets = rest.get(usize::from(*length)..).unwrap_or_default();
     }
     count

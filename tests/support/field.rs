@@ -40,6 +40,11 @@ impl Field {
         self.padding = bytes;
     }
 
+    /// From now on sensors publish with QoS 0, and no longer with 1.
+    pub fn promises_nothing(&mut self) {
+        self.qos = 0;
+    }
+
     /// From now on sensors publish with QoS 2, and no longer with 1.
     pub fn promises_exactly_once(&mut self) {
         self.qos = 2;

@@ -107,6 +107,7 @@ impl Gateway {
         .await;
         let status = agent.shows("nothing waits", |status| status.count("/ledger/buffered") == 0).await;
         status.balances();
+        assert_eq!(self.cloud.counts().broken_rules, 0, "no request was over a limit");
     }
 
     /// Changes the configuration; the agent reads it at its next start.

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{net::TcpStream, process::Command};
 
-use super::{certificates::Authority, eventually, free_port, part::Part};
+use super::{certificates::Authority, eventually, free_port, in_repository, part::Part};
 
 /// What the broker is asked for.
 #[derive(Default)]
@@ -48,6 +48,16 @@ impl Options {
     pub fn setting(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         let _infallible = writeln!(self.settings, "{name} {value}");
         self
+    }
+
+    /// The settings that we ship, but for its port.
+    pub fn shipped(self) -> Self {
+        let conf = in_repository("config/mosquitto/headwater.conf");
+        let conf = fs::read_to_string(conf).expect("it can be read");
+        let lines = conf.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let settings =
+            lines.filter_map(|line| line.split_once(' ')).filter(|(name, _)| !["listener", "allow_anonymous"].contains(name));
+        settings.fold(self, |options, (name, value)| options.setting(name, value)).setting("persistence_location", "{dir}/")
     }
 
     /// Messages in flight to one client; 0 is no limit.

@@ -95,7 +95,7 @@ impl Shared {
         let moment = self.moment();
         match operation {
             "PutRecords" => {
-                let checked = Put::many(body)?;
+                let checked = Put::many(body).inspect_err(|_| self.lock().store.counts.broken_rules += 1)?;
                 put::many(checked, &mut self.lock(), moment)
             }
             "PutRecord" => {

@@ -118,6 +118,9 @@ pub struct Counts {
     pub refused_records: u64,
     /// Data and partition keys of those.
     pub refused_bytes: u64,
+    /// Puts that broke a rule of the service, sizes and keys among them, and so were refused as a whole. What is refused on command
+    /// is not among them.
+    pub broken_rules: u64,
 }
 
 /// One stream.

@@ -125,9 +125,9 @@ impl Redelivery {
         }
     }
 
-    /// How many QoS 1 publishes the broker may repeat, as far as we know.
+    /// How many publishes the broker may repeat, as far as we know.
     pub fn unsettled(&self) -> usize {
-        self.seen.len()
+        self.seen.len() + self.unreleased.len()
     }
 
     /// What a PINGREQ that is sent now will settle, once it is answered: the broker takes packets in order, so it will have had all

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use rumqttc::{
     Connect, ConnectReturnCode, Login, Packet, PingReq, PubAck, PubComp, PubRec, Publish, QoS, Subscribe, SubscribeFilter,
 };
@@ -148,7 +148,7 @@ impl<'a> Session<'a> {
                 run = poll_fn(|cx| self.poll_run(cx, arrivals)), if reading => {
                     run?;
                     self.acknowledge(intake.safe_up_to(), arrivals)?;
-                    if !arrivals.has_room() {
+                    if !arrivals.has_room() && intake.ready().now_or_never().is_none() {
                         self.source.report(arrivals, "waiting");
                     } else if arrivals.repeated > 0 {
                         self.source.report(arrivals, "connected");

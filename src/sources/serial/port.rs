@@ -123,3 +123,33 @@ fn builder(config: &SerialConfig) -> SerialPortBuilder {
             FlowControl::Hardware => tokio_serial::FlowControl::Hardware,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pty takes any of these and keeps few, so what is asked of the driver is compared.
+    #[test]
+    fn the_line_is_set_as_it_is_configured() {
+        let asked = |change: fn(&mut SerialConfig)| {
+            let mut config = SerialConfig { port: "/dev/ttyUSB0".into(), ..SerialConfig::default() };
+            change(&mut config);
+            builder(&config)
+        };
+        let line = || tokio_serial::new("/dev/ttyUSB0", 9600);
+
+        assert_eq!(asked(|_| {}), line());
+        assert_eq!(asked(|line| line.baud = 19_200), line().baud_rate(19_200));
+        for (bits, meant) in [(5, DataBits::Five), (6, DataBits::Six), (7, DataBits::Seven), (8, DataBits::Eight)] {
+            let config = SerialConfig { port: "/dev/ttyUSB0".into(), data_bits: bits, ..SerialConfig::default() };
+            assert_eq!(builder(&config), line().data_bits(meant));
+        }
+        assert_eq!(asked(|line| line.parity = Parity::Odd), line().parity(tokio_serial::Parity::Odd));
+        assert_eq!(asked(|line| line.parity = Parity::Even), line().parity(tokio_serial::Parity::Even));
+        assert_eq!(asked(|line| line.stop_bits = 2), line().stop_bits(StopBits::Two));
+        let flow = tokio_serial::FlowControl::Software;
+        assert_eq!(asked(|line| line.flow_control = FlowControl::Software), line().flow_control(flow));
+        let flow = tokio_serial::FlowControl::Hardware;
+        assert_eq!(asked(|line| line.flow_control = FlowControl::Hardware), line().flow_control(flow));
+    }
+}
