@@ -9,6 +9,7 @@
 
 mod aside;
 mod gaps;
+mod lanes;
 mod lock;
 mod migrate;
 mod open;
@@ -23,6 +24,7 @@ pub use lock::{Process, owner_of};
 pub(super) use {
     aside::{Aside, SetAside},
     gaps::Gap,
+    lanes::StoredLane,
     migrate::{APPLICATION_ID, SCHEMA_VERSION},
     quarantine::{files as quarantined, quarantine},
     salvage::{IMPORTED, Progress, Salvaged},
@@ -30,23 +32,20 @@ pub(super) use {
 };
 
 use std::{
+    cell::Cell,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use rusqlite::{Connection, ErrorCode, Row, params};
 
-use self::{
-    gaps::{HEAD, STORED},
-    lock::Lock,
-    reserve::Reserve,
-};
-use super::{BufferError, Chunk, Lane, LaneId, Layout};
+use self::{gaps::STORED, lock::Lock, reserve::Reserve};
+use super::{BufferError, Chunk, LaneId};
 use crate::{
     clock::{Boot, Setting, Unsure},
     reading::{Fingerprint, Timestamp},
-    record::{Previous, RunId},
+    record::RunId,
 };
 
 const PAGE_BYTES: u64 = 2048;
@@ -71,6 +70,9 @@ pub(super) struct Store {
     /// Bytes of the file system that are left to everyone else.
     keep_free: u64,
     reserve: Reserve,
+    /// Bytes that the file system had when it told last, and whether it does not now.
+    free_before: Cell<u64>,
+    free_is_unknown: Cell<bool>,
     pages_used: u64,
     /// What is in the table `rejected`, and the bound of its bytes.
     set_aside: SetAside,
@@ -153,94 +155,7 @@ pub(super) struct Head {
     pub(super) gap: Option<Gap>,
 }
 
-/// A lane as the file knows it.
-pub(super) struct StoredLane {
-    pub(super) lane: Lane,
-    pub(super) next: u64,
-    /// Its last name.
-    pub(super) previous: Option<Previous>,
-    /// Of the layouts that a lane had, the last one has the highest.
-    pub(super) named: i64,
-    /// The file that its readings were salvaged from.
-    pub(super) salvage: Option<String>,
-    /// Its first and last chunk.
-    pub(super) ends: Option<(Head, Head)>,
-    /// Readings and bytes that it counts and that are in no chunk.
-    pub(super) gone: (u64, i64),
-}
-
 impl Store {
-    /// What the file holds of every lane that it knows.
-    pub(super) fn lanes(&self) -> Result<Vec<StoredLane>, BufferError> {
-        let read = || -> rusqlite::Result<Vec<StoredLane>> {
-            let mut lanes = Vec::new();
-            let mut select = self.connection.prepare(
-                "SELECT id, stream, number, of, partition_key, hash_key, next, run, seq, template, named, salvage, gone, gone_bytes
-                     FROM lane ORDER BY id",
-            )?;
-            let mut rows = select.query([])?;
-            while let Some(row) = rows.next()? {
-                let id = LaneId(row.get(0)?);
-                let hash_key: Option<String> = row.get(5)?;
-                let layout = Layout {
-                    stream: row.get(1)?,
-                    number: row.get(2)?,
-                    of: row.get(3)?,
-                    partition_key: row.get(4)?,
-                    hash_key: hash_key.and_then(|key| key.parse().ok()),
-                    template: row.get(9)?,
-                };
-                let in_row = match (row.get::<_, Option<i64>>(7)?, row.get(8)?) {
-                    (Some(run), Some(seq)) => Some(Previous { run: RunId(run.cast_unsigned()), seq }),
-                    _ => None,
-                };
-                let ends = self.head(id, "ASC")?.zip(self.head(id, "DESC")?);
-                // By the numbers of chunks, because a clock that was set back would make the older name the younger one.
-                let next: u64 = row.get(6)?;
-                let younger_chunk = ends.is_some_and(|(_, last)| last.number >= next);
-                lanes.push(StoredLane {
-                    lane: Lane { id, layout },
-                    next: next.max(ends.map_or(0, |(_, last)| last.number + 1)),
-                    previous: if younger_chunk { self.last_name(id)? } else { in_row },
-                    named: row.get::<_, Option<i64>>(10)?.unwrap_or_default(),
-                    salvage: row.get(11)?,
-                    ends,
-                    gone: (row.get(12)?, row.get(13)?),
-                });
-            }
-            Ok(lanes)
-        };
-        read().map_err(|source| self.unreadable(source))
-    }
-
-    /// Makes the layout in row `lane` the last one that this lane of its stream had.
-    pub(super) fn is_last(&mut self, lane: LaneId) -> Result<(), BufferError> {
-        let updated = self.connection.execute(
-            "UPDATE lane SET named = (SELECT max(other.named) + 1 FROM lane AS other WHERE (other.stream, other.number) = (lane.stream, lane.number))
-             WHERE id = ?",
-            [lane.0],
-        );
-        updated.and_then(|_| self.measure()).map_err(|source| self.unwritable(source))
-    }
-
-    /// Gives a lane its row.
-    pub(super) fn add_lane(&mut self, layout: &Layout) -> Result<LaneId, BufferError> {
-        self.add_lane_from(layout, None)
-    }
-
-    /// The same for one whose readings come from another file.
-    pub(super) fn add_lane_from(&mut self, layout: &Layout, salvage: Option<&str>) -> Result<LaneId, BufferError> {
-        let Layout { stream, number, of, partition_key, hash_key, template } = layout;
-        let inserted = self.connection.execute(
-            "INSERT INTO lane (stream, number, of, partition_key, hash_key, template, next, salvage, named)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, (SELECT ifnull(max(named), 0) + 1 FROM lane WHERE (stream, number) = (?1, ?2)))",
-            params![stream, number, of, partition_key, hash_key.map(|key| key.to_string()), template, salvage],
-        );
-        inserted.and_then(|_| self.measure()).map_err(|source| self.unwritable(source))?;
-        let id = u32::try_from(self.connection.last_insert_rowid());
-        id.map(LaneId).map_err(|source| BufferError::Write { path: self.path.clone(), source: source.into() })
-    }
-
     /// The fingerprints that were kept: rows, oldest first, each of one source.
     pub(super) fn receipts(&self) -> Result<Vec<(u64, String, Vec<Fingerprint>)>, BufferError> {
         let read = || {
@@ -254,7 +169,7 @@ impl Store {
     /// Does all of `transaction`, or nothing of it. An id that exists already is a success: the same commit, repeated after an I/O
     /// error that came when it was on the disk already.
     pub(super) fn commit(&mut self, transaction: &Transaction) -> Result<(), BufferError> {
-        self.try_commit(transaction).map_err(|source| self.unwritable(source))
+        self.write(|store| store.try_commit(transaction))
     }
 
     fn try_commit(&mut self, transaction: &Transaction) -> rusqlite::Result<()> {
@@ -286,21 +201,7 @@ impl Store {
         if !self.reserve.is_held() {
             self.reserve.hold(self.free());
         }
-        self.measure().map_err(|source| self.unwritable(source))
-    }
-
-    /// Keeps the last names that this run gave, for lanes whose last chunk was never written, and the numbers of their next chunks.
-    pub(super) fn remember(&mut self, names: &[(LaneId, u64, Previous)]) -> Result<(), BufferError> {
-        let mut write =
-            || {
-                let tx = self.connection.transaction()?;
-                for (lane, next, Previous { run, seq }) in names {
-                    tx.prepare_cached("UPDATE lane SET run = ?2, seq = ?3, next = max(next, ?4) WHERE id = ?1")?
-                        .execute(params![lane.0, run.0.cast_signed(), seq, next])?;
-                }
-                tx.commit()
-            };
-        write().map_err(|source| self.unwritable(source))
+        self.write(Self::measure)
     }
 
     /// Chunks of `lane` from number `from` on: as many as hold `at_most` bytes, and at least one if there is one.
@@ -326,21 +227,6 @@ impl Store {
         &self.path
     }
 
-    fn head(&self, lane: LaneId, order: &str) -> rusqlite::Result<Option<Head>> {
-        let sql = format!("{HEAD} WHERE c.id BETWEEN ? AND ? ORDER BY c.id {order} LIMIT 1");
-        self.connection.query_row(&sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], head_from).optional()
-    }
-
-    fn last_name(&self, lane: LaneId) -> rusqlite::Result<Option<Previous>> {
-        let sql = "SELECT run, coalesce(g.last, seq + c.readings - 1) FROM chunk c LEFT JOIN gap g ON g.id = c.id
-            WHERE c.id BETWEEN ? AND ? ORDER BY c.id DESC LIMIT 1";
-        let name = |row: &Row| {
-            let run: i64 = row.get(0)?;
-            Ok(Previous { run: RunId(run.cast_unsigned()), seq: row.get(1)? })
-        };
-        self.connection.query_row(sql, [row_id(lane, 0), row_id(lane, MAX_NUMBER)], name).optional()
-    }
-
     fn unreadable(&self, source: rusqlite::Error) -> BufferError {
         if let Some(damaged) = self.damaged(&source) {
             return damaged;
@@ -348,17 +234,25 @@ impl Store {
         BufferError::Read { path: self.path.clone(), source: source.into() }
     }
 
+    /// Does `write`. Where the disk is full, once more with the room of the reserve.
+    fn write<T>(&mut self, mut write: impl FnMut(&mut Self) -> rusqlite::Result<T>) -> Result<T, BufferError> {
+        let held = self.reserve.is_held();
+        match write(self).map_err(|source| self.unwritable(source)) {
+            Err(_) if held && !self.reserve.is_held() => write(self).map_err(|source| self.unwritable(source)),
+            done => done,
+        }
+    }
+
     fn unwritable(&self, source: rusqlite::Error) -> BufferError {
+        let no_room = vfs::found_no_room(&self.connection);
         vfs::give_up(&self.connection);
         if let Some(damaged) = self.damaged(&source) {
             return damaged;
         }
-        if source.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-            // The same code stands for a full file system, where dropping what we have would not help.
-            if self.pages_used >= self.page_budget - self.page_budget / 8 {
-                return BufferError::Full { path: self.path.clone() };
-            }
+        if no_room {
             self.reserve.give_up();
+        } else if source.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            return BufferError::Full { path: self.path.clone() };
         }
         BufferError::Write { path: self.path.clone(), source: source.into() }
     }

@@ -1,8 +1,8 @@
 //! The file as it is made and opened: its identity, its settings, and how its bound is shared out.
 
-use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{cell::Cell, fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode};
 use tracing::warn;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     migrate::migrate,
     quarantine,
     reserve::Reserve,
+    room::room_for,
     vfs,
 };
 use crate::{
@@ -93,10 +94,19 @@ impl Store {
             // Beyond this SQLite says "full" while the file system still has room for the WAL, so deletes always work.
             ("max_page_count", limits.pages.to_string()),
         ];
-        for (name, value) in settings {
-            connection.pragma_update(None, name, value).map_err(failed)?;
+        let version = if tables == 0 { 0 } else { version };
+        let prepare = |connection: &mut Connection| {
+            settings.iter().try_for_each(|(name, value)| connection.pragma_update(None, name, value))?;
+            migrate(connection, version)
+        };
+        let reserve = Reserve::of(path, limits.reserve);
+        let mut prepared = prepare(&mut connection);
+        if prepared.is_err() && vfs::found_no_room(&connection) {
+            vfs::give_up(&connection);
+            reserve.give_up();
+            prepared = prepare(&mut connection);
         }
-        migrate(&mut connection, if tables == 0 { 0 } else { version }).map_err(failed)?;
+        prepared.map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(32);
         let set_aside = connection.query_row(COUNT, [], count_from).map_err(failed)?;
         let mut store = Self {
@@ -106,25 +116,21 @@ impl Store {
             checkpoint_frames: limits.checkpoint_frames,
             wal_bytes: limits.wal_frames * WAL_FRAME_BYTES,
             keep_free,
-            reserve: Reserve::of(path, limits.reserve),
+            reserve,
+            free_before: Cell::new(u64::MAX),
+            free_is_unknown: Cell::new(false),
             pages_used: 0,
             set_aside,
             most_set_aside: limits.set_aside,
             page_count: 0,
             _lock: lock,
         };
-        store.measure().map_err(failed)?;
+        store.count().map_err(failed)?;
         store.reserve.hold(store.free());
         store.begin_session().map_err(failed)?;
         quarantine::keep_log(&store.connection, false).map_err(failed)?;
         Ok(store)
     }
-}
-
-/// Bytes that the buffer `path` has on its file system and may still take.
-fn room_for(path: &Path) -> u64 {
-    rustix::fs::statvfs(path).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize))
-        + fs::metadata(path).map_or(0, |file| file.len())
 }
 
 /// How `max_size` is shared out between the database, its WAL and the reserve.

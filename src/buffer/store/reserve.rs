@@ -6,7 +6,11 @@
 use std::{
     cell::Cell,
     fs::{self, OpenOptions},
-    io::{self, Write},
+    io::{
+        self,
+        ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull},
+        Write,
+    },
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -22,12 +26,13 @@ pub(super) struct Reserve {
 }
 
 impl Reserve {
-    /// Of the database `path`, of so many bytes; it may be there already.
+    /// Of the database `path`, of so many bytes. One that is there already is held, whatever its size: it is room all the same, and on a
+    /// disk that others have filled since there is no other.
     pub(super) fn of(path: &Path, bytes: u64) -> Self {
         let mut name = path.to_owned().into_os_string();
         name.push("-reserve");
         let reserve = Self { path: name.into(), bytes, held: Cell::new(false) };
-        reserve.held.set(reserve.len() == reserve.bytes);
+        reserve.held.set(reserve.len() > 0);
         reserve
     }
 
@@ -42,13 +47,18 @@ impl Reserve {
 
     /// Takes the room, if the file system has plenty with `free` bytes.
     pub(super) fn hold(&self, free: u64) {
-        if self.is_held() || free < 2 * self.bytes {
+        if self.is_held() && self.len() == self.bytes || free < 2 * self.bytes {
             return;
         }
         match self.allocate() {
             Ok(()) => self.held.set(true),
             // The next commit tries again.
-            Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => self.remove(),
+            // The next commit tries again, where there was none.
+            Err(error) if matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) => {
+                if !self.is_held() {
+                    self.remove();
+                }
+            }
             Err(error) => {
                 warn!(path = %self.path.display(), "the buffer goes without a reserve for a full disk: {error}");
                 self.remove();
@@ -58,7 +68,11 @@ impl Reserve {
     }
 
     fn allocate(&self) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        // Not truncated first: what is held stays held, whatever comes of the rest.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        if file.metadata()?.len() > self.bytes {
+            return file.set_len(self.bytes);
+        }
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
                 let zeros = vec![0; 64 << 10];
@@ -68,11 +82,12 @@ impl Reserve {
         }
     }
 
-    /// Leaves the room to SQLite.
+    /// Leaves the room to SQLite, all of it.
     pub(super) fn give_up(&self) {
         if self.held.replace(false) {
+            let bytes = self.len();
             self.remove();
-            info!(bytes = self.bytes, "the disk is full; the buffer gave up its reserve, so that it can delete what is delivered");
+            info!(bytes, "the disk is full; the buffer gave up its reserve, so that it can delete what is delivered");
         }
     }
 
@@ -103,5 +118,23 @@ mod tests {
         reserve.give_up();
 
         assert_eq!((reserve.is_held(), reserve.len()), (false, 0));
+    }
+
+    #[test]
+    fn a_reserve_of_another_size_is_held_until_there_is_plenty_and_then_it_is_what_it_should_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("buffer.db");
+        for before in [1, 100 << 10, 4 << 20] {
+            fs::write(dir.path().join("buffer.db-reserve"), vec![0; before]).unwrap();
+            let reserve = Reserve::of(&path, 256 << 10);
+            reserve.hold(0);
+            assert_eq!((reserve.is_held(), reserve.len()), (true, before as u64));
+
+            reserve.hold(512 << 10);
+
+            assert_eq!((reserve.is_held(), reserve.len()), (true, 256 << 10));
+            reserve.give_up();
+            assert_eq!((reserve.is_held(), reserve.len()), (false, 0));
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! How much room there is, in the bound and in the file system, and how what is not needed is given back.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::Path};
 
 use rusqlite::Row;
+use tracing::warn;
 
 use super::{BLOB_BYTES_A_PAGE, PAGE_BYTES, Store, vfs};
-use crate::buffer::BufferError;
+use crate::buffer::{BufferError, cold::beside};
 
 impl Store {
     /// Gives the file system back what an outage took, once little is left of it.
@@ -56,9 +57,7 @@ impl Store {
 
     /// Bytes of the database's file and of its WAL.
     fn files(&self) -> [u64; 2] {
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
-        [&self.path, &PathBuf::from(wal)].map(|path| fs::metadata(path).map_or(0, |file| file.len()))
+        ["", "-wal"].map(|suffix| len(&beside(&self.path, suffix)))
     }
 
     /// Whether the file system has less than is to be kept free for others.
@@ -71,9 +70,21 @@ impl Store {
         self.files().iter().sum::<u64>() + self.reserve.len()
     }
 
-    /// Bytes that the file system still has for us.
+    /// Bytes that the file system still has for us. Where it does not tell, what it told last: nothing has to give way for that.
     pub(in crate::buffer) fn free(&self) -> u64 {
-        rustix::fs::statvfs(&self.path).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize))
+        match free_for(&self.path) {
+            Ok(free) => {
+                self.free_before.set(free);
+                self.free_is_unknown.set(false);
+                free
+            }
+            Err(error) => {
+                if !self.free_is_unknown.replace(true) {
+                    warn!(path = %self.path.display(), "the file system does not tell how much room it has: {error}");
+                }
+                self.free_before.get()
+            }
+        }
     }
 
     /// Bytes written to the files since the start.
@@ -83,18 +94,49 @@ impl Store {
 
     /// Learns after a commit how many pages are used and how far the WAL has grown; empties the WAL into the file when it is due.
     pub(super) fn measure(&mut self) -> rusqlite::Result<()> {
+        let frames = self.count()?;
+        // Without a reserve the WAL has to do with the room that it has.
+        if frames >= self.checkpoint_frames || !self.reserve.is_held() { self.checkpoint() } else { Ok(()) }
+    }
+
+    /// What follows a write at the start. That is done, so a WAL that can't be emptied now is no reason to fail: the next commit tries
+    /// again, and complains.
+    pub(super) fn tidy(&mut self) -> Result<(), BufferError> {
+        match self.write(Self::measure) {
+            Err(damaged @ BufferError::Damaged { .. }) => Err(damaged),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Learns how many pages are used; returns how many frames the WAL has.
+    pub(super) fn count(&mut self) -> rusqlite::Result<u64> {
         let frames: u64 = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], wal_frames)?;
         let pages: u64 = self.connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
         let free: u64 = self.connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
         self.pages_used = pages - free;
         self.page_count = pages;
-        // Without a reserve the WAL has to do with the room that it has.
-        if frames >= self.checkpoint_frames || !self.reserve.is_held() { self.checkpoint() } else { Ok(()) }
+        Ok(frames)
     }
 
     pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
+}
+
+/// Bytes that the file system of `path` still has for us.
+pub(super) fn free_for(path: &Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(path)?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
+}
+
+fn len(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
+/// Bytes that the buffer at `path` has on its file system, and may still take. Where nobody tells, it is as if there were plenty.
+pub(super) fn room_for(path: &Path) -> u64 {
+    let own = ["", "-wal", "-reserve"].map(|suffix| len(&beside(path, suffix)));
+    free_for(path).unwrap_or(u64::MAX).saturating_add(own.iter().sum())
 }
 
 fn wal_frames(row: &Row) -> rusqlite::Result<u64> {

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::{Store, fingerprints_to, lane_of, quarantine};
+use super::{Store, fingerprints_to, lane_of, quarantine, vfs};
 use crate::{
     buffer::{BufferError, Lane, LaneId, Layout, cold::ColdLane},
     clock::{Boot, Setting},
@@ -69,8 +69,8 @@ impl Store {
         lanes: &[ColdLane],
         receipts: &[(String, Vec<Fingerprint>)],
     ) -> Result<Progress, BufferError> {
-        let mut begin = || {
-            let tx = self.connection.transaction()?;
+        self.write(|store| {
+            let tx = store.connection.transaction()?;
             tx.execute("INSERT INTO salvage VALUES (?, -1, 0, 0, 0)", [file])?;
             let mut known: Vec<&Layout> = Vec::new();
             // Below that of today's lanes, in which the next name is given.
@@ -106,8 +106,8 @@ impl Store {
                 tx.execute(sql, params![source, fingerprints_to(fingerprints)])?;
             }
             tx.commit()
-        };
-        begin().and_then(|()| self.measure()).map_err(|source| self.unwritable(source))?;
+        })?;
+        self.tidy()?;
         Ok(Progress { file: file.into(), up_to: -1, ..Progress::default() })
     }
 
@@ -134,8 +134,9 @@ impl Store {
         };
         let marked = mark();
         match marked {
-            // A disk that is full or read-only does not keep us from what is on it; only a log that vanishes would go unseen.
+            // A disk that is full does not keep us from what is on it; only a log that vanishes would go unseen.
             Err(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
+                vfs::give_up(&self.connection);
                 Ok(())
             }
             marked => marked,

@@ -14,13 +14,9 @@ impl Store {
     /// How the clock was set in earlier boots when it was right, and whether there are readings that are corrected by that or may be.
     pub(in crate::buffer) fn settings(&self) -> Result<(Vec<(Boot, Setting)>, bool), BufferError> {
         let read = || {
-            // Those of boots that no reading needs any more.
-            let needless = "FROM boot WHERE id NOT IN (SELECT boot FROM unsure)";
-            if self.connection.prepare(&format!("SELECT 1 {needless}"))?.exists([])? {
-                self.connection.execute(&format!("DELETE {needless}"), [])?;
-            }
             let needed = self.connection.query_row("SELECT EXISTS (SELECT 1 FROM unsure)", [], |row| row.get(0))?;
-            let mut select = self.connection.prepare("SELECT id, setting FROM boot")?;
+            // Not those of boots that no reading needs any more.
+            let mut select = self.connection.prepare("SELECT id, setting FROM boot WHERE id IN (SELECT boot FROM unsure)")?;
             let rows = select.query_map([], |row| Ok((Boot(row.get::<_, i64>(0)?.cast_unsigned()), Setting(row.get(1)?))))?;
             Ok((rows.collect::<rusqlite::Result<_>>()?, needed))
         };
@@ -34,8 +30,9 @@ pub(super) fn put_unsure(tx: &Connection, chunk: i64, Unsure { boot, set }: Unsu
     Ok(())
 }
 
-/// How the clock is set now that it is right.
+/// How the clock is set now that it is right. What no reading needs any more goes.
 pub(super) fn put_right(tx: &Connection, boot: Boot, set: Setting) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM boot WHERE id NOT IN (SELECT boot FROM unsure)")?.execute([])?;
     tx.prepare_cached("INSERT OR REPLACE INTO boot VALUES (?, ?)")?.execute([boot.0.cast_signed(), set.0])?;
     Ok(())
 }

@@ -16,11 +16,12 @@
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
+    io,
     path::Path,
     ptr, slice,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -49,8 +50,16 @@ pub(super) fn open(path: &Path, name: &CStr) -> rusqlite::Result<Connection> {
 /// Bytes written to the database and its journals since it was opened; zero for one that [`open`] did not open.
 pub(super) fn written(connection: &Connection) -> u64 {
     let mut bytes = 0;
-    each_file(connection, |file| bytes = file.written.load(Relaxed));
+    each_file(connection, |file| bytes = file.told.written.load(Relaxed));
     bytes
+}
+
+/// Whether a write has found no room on the file system since this was asked last. SQLite itself says the same of a database that has
+/// reached its bound.
+pub(super) fn found_no_room(connection: &Connection) -> bool {
+    let mut found = false;
+    each_file(connection, |file| found |= file.told.no_room.swap(false, Relaxed));
+    found
 }
 
 /// Forgets what a failed transaction left waiting, so that it neither needs room nor comes back. Nothing happens while a transaction is
@@ -153,8 +162,17 @@ struct File {
     /// What SQLite wrote and the file has not got yet, and where it belongs.
     waiting: Vec<u8>,
     offset: sqlite3_int64,
-    /// Bytes that the file got; a database and its journals count together.
-    written: Arc<AtomicU64>,
+    /// Of the database and its journals together.
+    told: Arc<Told>,
+}
+
+/// What writes have told.
+#[derive(Default)]
+struct Told {
+    /// Bytes that the files got.
+    written: AtomicU64,
+    /// One found the file system full, or the user's share of it.
+    no_room: AtomicBool,
 }
 
 /// Of the first version: without shared memory, which an exclusive lock spares us, and without a map, past which reads would go.
@@ -213,7 +231,9 @@ impl File {
         // SAFETY: the real file is open as long as `self` exists; `data` has that many bytes.
         let code = unsafe { real!(self, xWrite, data.as_ptr().cast(), bytes, offset) };
         if code == SQLITE_OK {
-            self.written.fetch_add(data.len() as u64, Relaxed);
+            self.told.written.fetch_add(data.len() as u64, Relaxed);
+        } else if code == ffi::SQLITE_FULL || io::Error::last_os_error().kind() == io::ErrorKind::QuotaExceeded {
+            self.told.no_room.store(true, Relaxed);
         }
         code
     }
@@ -259,15 +279,15 @@ unsafe extern "C" fn open_file(
             }
             return code;
         }
-        let mut written = Arc::default();
+        let mut told = Arc::default();
         if flags & (ffi::SQLITE_OPEN_WAL | ffi::SQLITE_OPEN_MAIN_JOURNAL) != 0 {
             let database = ffi::sqlite3_database_file_object(name);
             if ptr::eq((*database).pMethods, &raw const METHODS) {
-                written = File::of(database).written.clone();
+                told = File::of(database).told.clone();
             }
         }
         let base = sqlite3_file { pMethods: &raw const METHODS };
-        file.cast::<File>().write(File { base, real, waiting: Vec::new(), offset: 0, written });
+        file.cast::<File>().write(File { base, real, waiting: Vec::new(), offset: 0, told });
     }
     SQLITE_OK
 }
