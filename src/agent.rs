@@ -28,7 +28,7 @@ use crate::{
     config::{Config, DestinationConfig, SourceConfig, StreamConfig},
     drain::{self, Drain, DrainSettings, Outlet},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
-    kinesis::{Client, ClientError},
+    kinesis::{Client, ClientError, Firehose},
     reading::{Fingerprint, SourceId},
     record::{PayloadReader, Previous, RunId},
     sources::{self, SourceError},
@@ -277,9 +277,11 @@ async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Op
 pub(crate) async fn open_destinations(config: &Config) -> Result<BTreeMap<String, Outlet>, AgentError> {
     let mut outlets = BTreeMap::new();
     for (name, destination) in &config.destinations {
-        let DestinationConfig::Kinesis(kinesis) = destination;
-        let client = Client::open(kinesis).await.map_err(|source| AgentError::Destination { name: name.clone(), source })?;
-        outlets.insert(name.clone(), Outlet::Kinesis(client));
+        let outlet = match destination {
+            DestinationConfig::Kinesis(config) => Client::open(config).await.map(Outlet::Kinesis),
+            DestinationConfig::Firehose(config) => Firehose::open(config).await.map(Outlet::Firehose),
+        };
+        outlets.insert(name.clone(), outlet.map_err(|source| AgentError::Destination { name: name.clone(), source })?);
     }
     Ok(outlets)
 }

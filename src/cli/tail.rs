@@ -113,6 +113,15 @@ pub enum TailError {
         /// As configured.
         destination: String,
     },
+    /// What Firehose took can't be read back from it.
+    #[error(
+        "[streams.{stream}] leads to Firehose, which hands everything on and can't be read; look where it delivers to, such as its S3 \
+         bucket"
+    )]
+    HandedOn {
+        /// As given.
+        stream: String,
+    },
     /// The destination's settings can't be used.
     #[error("[destinations.{destination}] can't be used")]
     Settings {
@@ -199,6 +208,7 @@ fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a StreamConfig, &'a Kin
     };
     match config.destinations.get(&stream.destination) {
         Some(DestinationConfig::Kinesis(kinesis)) => Ok((stream, kinesis)),
+        Some(DestinationConfig::Firehose(_)) => Err(TailError::HandedOn { stream: name.to_owned() }),
         None => Err(TailError::NoDestination { stream: name.to_owned(), destination: stream.destination.clone() }),
     }
 }

@@ -35,10 +35,13 @@ impl ByKind for SourceConfig {
 }
 
 impl ByKind for DestinationConfig {
-    const KINDS: &'static [&'static str] = &["kinesis"];
+    const KINDS: &'static [&'static str] = &["kinesis", "firehose"];
 
-    fn read<'de, D: Deserializer<'de>>(_: &str, rest: D) -> Result<Self, D::Error> {
-        KinesisConfig::deserialize(rest).map(Self::Kinesis)
+    fn read<'de, D: Deserializer<'de>>(kind: &str, rest: D) -> Result<Self, D::Error> {
+        match kind {
+            "kinesis" => KinesisConfig::deserialize(rest).map(Self::Kinesis),
+            _ => KinesisConfig::deserialize(rest).map(Self::Firehose),
+        }
     }
 }
 

@@ -81,7 +81,7 @@ pub struct StreamConfig {
     pub enabled: bool,
     /// A name under `[destinations]`.
     pub destination: String,
-    /// The Kinesis stream's name.
+    /// The name of the Kinesis or Firehose stream.
     pub stream: String,
     /// Names under `[sources]`, optionally with a topic filter: `"broker:plant/+/+/temp"`.
     pub from: Vec<String>,
@@ -146,15 +146,26 @@ pub enum Encoding {
 pub enum DestinationConfig {
     /// Amazon Kinesis Data Streams.
     Kinesis(KinesisConfig),
+    /// Amazon Data Firehose.
+    Firehose(KinesisConfig),
 }
 
-/// Amazon Kinesis Data Streams in one region, as one account.
+impl DestinationConfig {
+    /// The service of AWS that it is, if it is one.
+    pub fn service(&self) -> &KinesisConfig {
+        match self {
+            Self::Kinesis(service) | Self::Firehose(service) => service,
+        }
+    }
+}
+
+/// A service of Amazon in one region, as one account.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KinesisConfig {
     /// The AWS region. Never guessed: an endpoint's name need not contain it.
     pub region: String,
-    /// URL of the interface VPC endpoint. Default: the region's public name.
+    /// URL of the interface VPC endpoint. Default: the service's public name in the region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// Connect to private addresses only (RFC 1918, unique-local, loopback), for readings and for credentials alike.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     clock,
-    kinesis::{Answer, Class, Client, PutError, Record, limits},
+    kinesis::{Answer, Class, Client, Firehose, PutError, Record, limits},
     status::{Status, what_and_remedy},
 };
 
@@ -27,6 +27,8 @@ use crate::{
 pub enum Outlet {
     /// Amazon Kinesis Data Streams.
     Kinesis(Client),
+    /// Amazon Data Firehose.
+    Firehose(Firehose),
 }
 
 impl Outlet {
@@ -34,6 +36,7 @@ impl Outlet {
     pub fn endpoint(&self) -> &str {
         match self {
             Self::Kinesis(client) => client.endpoint(),
+            Self::Firehose(client) => client.endpoint(),
         }
     }
 
@@ -41,6 +44,7 @@ impl Outlet {
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Kinesis(client) => client.address(),
+            Self::Firehose(client) => client.address(),
         }
     }
 
@@ -48,6 +52,7 @@ impl Outlet {
     pub(super) fn form(&self) -> Form {
         match self {
             Self::Kinesis(_) => Form::Aggregate,
+            Self::Firehose(_) => Form::Joined { most: limits::FIREHOSE_MAX_LINES, largest: limits::FIREHOSE_MAX_RECORD.as_len() },
         }
     }
 
@@ -55,6 +60,7 @@ impl Outlet {
     pub(super) fn max_request(&self) -> usize {
         match self {
             Self::Kinesis(_) => limits::MAX_REQUEST.as_len() / 2, // half of what the service takes
+            Self::Firehose(_) => limits::FIREHOSE_MAX_REQUEST.as_len(),
         }
     }
 
@@ -62,6 +68,7 @@ impl Outlet {
     pub(super) async fn put(&self, target: &str, records: Vec<Record>, timeout: Duration) -> Result<Vec<Answer>, PutError> {
         match self {
             Self::Kinesis(client) => client.put(target, records, timeout).await,
+            Self::Firehose(client) => client.put(target, records.into_iter().map(|record| record.data).collect(), timeout).await,
         }
     }
 }

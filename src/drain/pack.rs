@@ -1,4 +1,4 @@
-//! Joins what waits in a lane to one aggregate, as large as it may be.
+//! Joins what waits in a lane to one record, as large as it may be.
 //!
 //! Chunks are concatenated as they are, but for those whose readings have keys of their own, or arrived before the clock was set: these
 //! go reading by reading. One that does not fit is cut between two readings, and the rest of it goes first next time.
@@ -17,6 +17,13 @@ use crate::{
 pub(super) enum Form {
     /// An aggregate of the Kinesis Producer Library, which its consumers split.
     Aggregate,
+    /// The user records one behind the other: lines of JSON, or a CBOR sequence (RFC 8742).
+    Joined {
+        /// How many, at most.
+        most: usize,
+        /// Bytes that a record may not have, be it of a single reading.
+        largest: usize,
+    },
 }
 
 /// A record, and what the buffer may forget once it is confirmed.
@@ -41,6 +48,7 @@ pub(super) fn pack(
     let delivered = Delivered { readings: 0, bytes: 0, up_to: first.position };
     match form {
         Form::Aggregate => aggregate(delivered, layout, pieces, at_most, correction).map(Some),
+        Form::Joined { most, largest } => joined(delivered, pieces, at_most, (most, largest), correction).map(Some),
     }
 }
 
@@ -79,6 +87,45 @@ fn aggregate(
     } else {
         kpl::assemble(&open.keys, hash_key.as_deref(), &open.record[lead..])
     };
+    Ok(Packed { data, delivered })
+}
+
+fn joined(
+    mut delivered: Delivered,
+    pieces: &[Piece],
+    at_most: usize,
+    (most, largest): (usize, usize),
+    correction: impl Fn(Unsure) -> Option<i64>,
+) -> Result<Packed, Malformed> {
+    let mut data = Vec::with_capacity(at_most.min(pieces.iter().map(|piece| piece.data.len()).sum()));
+    let mut count = 0;
+    for piece in pieces {
+        let add = piece.unsure.and_then(&correction);
+        let mut run = Run::default();
+        while run.len < piece.data.len() && count < most {
+            let record = kpl::first_record(&piece.data[run.len..])?;
+            let before = data.len();
+            match add {
+                Some(add) => correct(&mut data, record.data, add),
+                None => data.extend_from_slice(record.data),
+            }
+            if count > 0 && data.len() > at_most {
+                data.truncate(before);
+                break;
+            }
+            // A reading of the largest size has no room for what a correction adds; it arrives as unsure as it is.
+            if data.len() > largest {
+                data.truncate(before);
+                data.extend_from_slice(record.data);
+            }
+            count += 1;
+            run.len += record.field_len;
+            run.records += 1;
+        }
+        if !took_all(&mut delivered, piece, run) {
+            break;
+        }
+    }
     Ok(Packed { data, delivered })
 }
 
@@ -291,5 +338,43 @@ mod tests {
         }
         let uncorrected = pack(Form::Aggregate, &layout(), &pieces, 1000, |_| None).unwrap().unwrap();
         assert_eq!(uncorrected.data, assembled(&["gw/s/0"], &[(0, &before), (0, &before), (0, b"late")]));
+    }
+
+    const JOINED: Form = Form::Joined { most: 500, largest: 1000 };
+
+    #[test]
+    fn readings_are_joined_one_behind_the_other_and_cut_between_two_of_them() {
+        let pieces = [piece(3, &[(0, b"a\n"), (0, b"b\n")], None), piece(4, &[(1, b"c\n")], Some(&["x", "y"]))];
+
+        let all = pack(JOINED, &layout(), &pieces, 1000, |_| None).unwrap().unwrap();
+        assert_eq!(all.data, b"a\nb\nc\n");
+        let bytes = (pieces[0].data.len() + pieces[1].data.len()) as u64;
+        assert_eq!(all.delivered, Delivered { readings: 3, bytes, up_to: Position { number: 5, offset: 0, readings: 0 } });
+
+        let cut = |form, at_most| pack(form, &layout(), &pieces, at_most, |_| None).unwrap().unwrap();
+        let field = pieces[0].data.len() as u64 / 2;
+        for one in [cut(JOINED, 0), cut(JOINED, 3), cut(Form::Joined { most: 1, largest: 1000 }, 1000)] {
+            assert_eq!(one.data, b"a\n");
+            assert_eq!(one.delivered.up_to, Position { number: 3, offset: field, readings: 1 });
+        }
+        for two in [cut(JOINED, 4), cut(JOINED, 5), cut(Form::Joined { most: 2, largest: 1000 }, 1000)] {
+            assert_eq!(two.data, b"a\nb\n");
+            assert_eq!(two.delivered.up_to, Position { number: 4, offset: 0, readings: 0 });
+        }
+    }
+
+    #[test]
+    fn a_joined_reading_is_corrected_unless_that_makes_it_too_large() {
+        let unsure = Unsure { boot: Boot(1), set: Setting(0) };
+        let line = |clk: &str, ts: u64| format!("{{\"v\":1,\"seq\":1,\"ts\":{ts},\"clk\":\"{clk}\",\"val\":1}}\n").into_bytes();
+        let (before, after) = (line("unsure", 5), line("corrected", 1_000_000_005));
+        let pieces = [Piece { unsure: Some(unsure), ..piece(3, &[(0, &before)], None) }];
+        let joined = |largest| {
+            let form = Form::Joined { most: 500, largest };
+            pack(form, &layout(), &pieces, largest, |_| Some(1_000_000_000)).unwrap().unwrap().data
+        };
+
+        assert_eq!(joined(after.len()), after);
+        assert_eq!(joined(after.len() - 1), before);
     }
 }

@@ -13,14 +13,12 @@ use super::{
     answer::harmless,
     error::{Verdict, verdict},
     guard::SystemNames,
-    link::{Answering, Failure, Link, ServiceError, Way},
+    link::{Answering, Failure, Link, PUT_ANSWER, ServiceError, Way},
 };
 use crate::{config::KinesisConfig, reading::Timestamp};
 
 /// One answer of a read has up to 10 MiB.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
-/// Most bytes in the answer to a put: 500 records, each with a shard and a sequence number or a message, are a quarter of it.
-const PUT_ANSWER: usize = 1 << 20;
 /// Most bytes in the answer to a read: 10 MiB in base64, and as much again for keys and names.
 const READ_ANSWER: usize = 28 << 20;
 

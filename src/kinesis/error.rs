@@ -61,6 +61,8 @@ pub enum ClientError {
 pub enum Service {
     /// Kinesis Data Streams.
     Kinesis,
+    /// Amazon Data Firehose.
+    Firehose,
 }
 
 impl Service {
@@ -68,6 +70,7 @@ impl Service {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kinesis => "kinesis",
+            Self::Firehose => "firehose",
         }
     }
 
@@ -75,6 +78,15 @@ impl Service {
     fn put(self) -> &'static str {
         match self {
             Self::Kinesis => "kinesis:PutRecords",
+            Self::Firehose => "firehose:PutRecordBatch",
+        }
+    }
+
+    /// What else may be wrong with a stream that takes no records.
+    fn source(self) -> &'static str {
+        match self {
+            Self::Kinesis => "",
+            Self::Firehose => ", and that its source is Direct PUT",
         }
     }
 
@@ -82,6 +94,7 @@ impl Service {
     fn more(self) -> &'static str {
         match self {
             Self::Kinesis => "add shards",
+            Self::Firehose => "ask AWS for a higher quota of this Firehose stream",
         }
     }
 }
@@ -99,7 +112,11 @@ pub struct Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "stream {} at {}", self.stream, self.endpoint)
+        let kind = match self.service {
+            Service::Kinesis => "stream",
+            Service::Firehose => "Firehose stream",
+        };
+        write!(f, "{kind} {} at {}", self.stream, self.endpoint)
     }
 }
 
@@ -159,7 +176,10 @@ pub enum PutError {
     )]
     Denied { target: Target, source: Cause },
     /// No such stream for this account in this region, or not now.
-    #[error("{target} does not exist or is not ready; check `stream`, `region` and which account the credentials are for")]
+    #[error(
+        "{target} does not exist or is not ready; check `stream`, `region` and which account the credentials are for{}",
+        target.service.source()
+    )]
     NoStream { target: Target, source: Cause },
     /// Something on the way takes only smaller requests.
     #[error("{target} takes no request of this size; where a proxy stands in front of it, raise its limit to 15 MB")]
@@ -214,7 +234,10 @@ impl PutError {
 
     /// The service refused the request, with this word.
     pub(super) fn refused(target: Target, refusal: Refusal) -> Self {
-        let verdict = verdict(refusal.status, &refusal.code);
+        let verdict = match verdict(refusal.status, &refusal.code) {
+            Verdict::Unavailable if refusal.code == SLOW_DOWN && refusal.message.starts_with("Slow down") => Verdict::Throttled,
+            verdict => verdict,
+        };
         let source = refusal.into();
         match verdict {
             Verdict::Throttled => Self::Throttled { target, source },
@@ -263,6 +286,9 @@ impl ReadError {
     }
 }
 
+/// Firehose's word for both: it is out of order, or takes no more; the message tells which.
+pub(super) const SLOW_DOWN: &str = "ServiceUnavailableException";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Throttled,
@@ -277,7 +303,7 @@ pub(super) enum Verdict {
 /// The one table of what the service's words mean.
 ///
 /// A word that it does not know comes from a newer service, or from a proxy in front of it: waiting is safe, and nothing is lost.
-/// Source: Kinesis API Reference, `PutRecords` and "Common Error Types".
+/// Source: Kinesis API Reference, `PutRecords` and "Common Error Types"; Firehose API Reference, `PutRecordBatch`.
 pub(super) fn verdict(status: u16, code: &str) -> Verdict {
     match code {
         "ProvisionedThroughputExceededException"
@@ -306,9 +332,11 @@ pub(super) fn verdict(status: u16, code: &str) -> Verdict {
         | "KMSDisabledException"
         | "KMSInvalidStateException"
         | "KMSNotFoundException"
-        | "KMSOptInRequired" => Verdict::Denied,
+        | "KMSOptInRequired"
+        | "InvalidKMSResourceException" => Verdict::Denied,
 
-        "ResourceNotFoundException" | "ResourceInUseException" => Verdict::NoStream,
+        // The last: a Firehose stream that takes its records from elsewhere.
+        "ResourceNotFoundException" | "ResourceInUseException" | "InvalidSourceException" => Verdict::NoStream,
 
         "ValidationException"
         | "ValidationError"

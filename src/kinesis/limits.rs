@@ -32,6 +32,19 @@ pub const SHARD_BURST: ByteCount = ByteCount::mib(10);
 /// Records a second that one shard takes. An aggregate counts as one.
 pub const SHARD_RECORDS_PER_SECOND: u32 = 1000;
 
+/// Most records in one `PutRecordBatch` request. Source, here and below: Firehose API Reference, `PutRecordBatch`.
+pub const FIREHOSE_MAX_RECORDS: usize = 500;
+
+/// Most bytes in one `PutRecordBatch` request, before base64.
+pub const FIREHOSE_MAX_REQUEST: ByteCount = ByteCount::mib(4);
+
+/// Most bytes in one record of Firehose, before base64.
+pub const FIREHOSE_MAX_RECORD: ByteCount = ByteCount::kib(1000);
+
+/// Most lines in one record of Firehose. Where its stream takes records apart to partition them, one with more is delivered whole, and
+/// wrong, without an error.
+pub const FIREHOSE_MAX_LINES: usize = 500;
+
 /// Between two reads of a shard that has nothing new. The service allows five a second to all its consumers together, so four are
 /// left to the others. Source: API Reference, `GetRecords`.
 pub const READ_INTERVAL: Duration = Duration::from_secs(1);

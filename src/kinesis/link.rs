@@ -44,6 +44,8 @@ use crate::{config::KinesisConfig, status::with_causes};
 
 /// For name, TCP and TLS together: four round trips or more, each of up to two seconds on a mobile link that wakes up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most bytes in the answer to a put: 500 records, each with a shard and a sequence number or a message, are a quarter of it.
+pub(super) const PUT_ANSWER: usize = 1 << 20;
 
 /// The way to one endpoint; cheap to clone.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Stage 5 of 5: what Amazon expects, and nothing about us.
 //!
-//! The drain and `headwater tail` see a Kinesis stream as the few types below; only `client.rs` and `link.rs` know the SDK's own.
+//! The drain and `headwater tail` see a Kinesis stream as the few types below; `client.rs`, `firehose.rs` and `link.rs` alone
+//! know the SDKs' own.
 //!
 //! Invariant: a request goes out once. What to send again, and when, is decided by those who know what it would cost.
 
@@ -9,6 +10,7 @@ mod client;
 mod credentials;
 mod endpoint;
 mod error;
+mod firehose;
 pub mod guard;
 pub mod limits;
 mod link;
@@ -19,6 +21,7 @@ use std::ops::RangeInclusive;
 pub use self::{
     client::{Client, parse_time},
     error::{Cause, Class, ClientError, PutError, ReadError, Refusal, Service, Target},
+    firehose::Firehose,
 };
 use crate::reading::Timestamp;
 
@@ -48,12 +51,12 @@ impl Record {
 pub enum Answer {
     /// It is in the stream.
     Accepted {
-        /// The shard that took it.
+        /// The shard that took it; empty for Firehose, which has none.
         shard: String,
-        /// Its place in that shard.
+        /// Its place in that shard, or the name that Firehose gave it.
         sequence: String,
     },
-    /// Its shard takes no more at the moment.
+    /// Its shard, or the Firehose stream, takes no more at the moment.
     Throttled {
         /// Names the account, the stream and the shard.
         message: String,

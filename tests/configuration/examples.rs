@@ -108,8 +108,7 @@ fn the_kinds_of_framing_and_credentials_are_read_by_their_kind() {
             "[sources.s]\nkind = \"serial\"\nport = \"/dev/ttyS9\"\ntopic = \"s\"\nframing = {toml}\n{CLOUD}credentials = {{ kind = \"default\" }}\n"
         );
         let config = config::parse(&text, "gw").unwrap().config;
-        let DestinationConfig::Kinesis(cloud) = &config.destinations["cloud"];
-        assert_eq!(cloud.credentials, CredentialsConfig::Default);
+        assert_eq!(config.destinations["cloud"].service().credentials, CredentialsConfig::Default);
         match &config.sources["s"] {
             SourceConfig::Serial(serial) => serial.framing.clone(),
             SourceConfig::Mqtt(_) => panic!("it is serial"),

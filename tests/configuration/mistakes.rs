@@ -224,7 +224,7 @@ fn an_endpoint_that_only_private_dns_can_make_private_is_a_warning() {
     assert_eq!(
         warnings(""),
         [
-            "destinations.cloud.endpoint is not set, and the region's public name has private addresses only where a VPC endpoint's private DNS answers for it; write the endpoint's own name, or else private_only = false"
+            "destinations.cloud.endpoint is not set, and the service's public name has private addresses only where a VPC endpoint's private DNS answers for it; write the endpoint's own name, or else private_only = false"
         ]
     );
     assert!(warnings("private_only = false").is_empty());
@@ -346,6 +346,32 @@ fn a_linger_as_long_as_hold_is_a_warning_because_it_wears_the_card() {
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     let expected = "configuration:5: streams.s.linger is \"1s\", and what waits longer than buffer.hold, \"1s\", is written to the card even while the link is good; write less, or raise buffer.hold";
     assert_eq!(warnings, [expected]);
+}
+
+#[test]
+fn what_firehose_has_no_use_for_is_a_warning_and_a_name_that_it_cannot_have_is_wrong() {
+    let with = |stream: &str| {
+        format!(
+            "[sources.a]\nkind = \"mqtt\"\ntopics = [\"a\"]\n[streams.s]\ndestination = \"lake\"\nfrom = [\"a\"]\n\
+             encoding = \"raw\"\npartition_key = \"{{topic}}\"\nstream = \"{stream}\"\n[destinations.lake]\nkind = \"firehose\"\n\
+             region = \"eu-west-1\"\nendpoint = \"https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com\"\n"
+        )
+    };
+    let loaded = config::parse(&with("plant"), "gw").unwrap();
+
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let expected = [
+        "configuration:7: streams.s.encoding is \"raw\", and nothing stands between two payloads there, so nobody can take them apart unless each ends in a mark of its own; write \"json\", one line a reading",
+        "configuration:8: streams.s.partition_key has no meaning there, for records have no keys; remove it",
+        "configuration:13: destinations.lake.endpoint is \"https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com\", where kinesis answers; write kind = \"kinesis\", or an endpoint such as \"https://vpce-0123-abcd.firehose.eu-west-1.vpce.amazonaws.com\"",
+    ];
+    assert_eq!(warnings, expected);
+    let long = "p".repeat(65);
+    let said = mistakes(&with(&long));
+    let expected = format!(
+        "9: streams.s.stream is {long:?}; write the stream's name, not its ARN: 1 to 64 of A-Z, a-z, 0-9, '_', '-' and '.'"
+    );
+    assert_eq!(said, [expected]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod answers;
+mod firehose;
 mod kinesalite;
 mod scripted;
 #[path = "../support/mod.rs"]

@@ -13,13 +13,13 @@ use tokio::{
 use super::{ACCEPTED, Gateway, PATIENCE, header, http, read_request, record};
 
 /// Answers every request on `url` with the same bytes, then closes; what it was asked is in `requests`, head and body.
-struct Scripted {
-    url: String,
+pub(crate) struct Scripted {
+    pub(crate) url: String,
     requests: mpsc::UnboundedReceiver<String>,
 }
 
 impl Scripted {
-    async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+    pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -34,16 +34,20 @@ impl Scripted {
         Self { url, requests }
     }
 
-    async fn asked(&mut self) -> String {
+    pub(crate) async fn asked(&mut self) -> String {
         timeout(PATIENCE, self.requests.recv()).await.expect("no request came").unwrap()
     }
 }
 
 fn refusal(code: &str) -> String {
+    refusal_with(code, "so it is")
+}
+
+pub(crate) fn refusal_with(code: &str, message: &str) -> String {
     http(
         "400 Bad Request",
         "content-type: application/x-amz-json-1.1\r\n",
-        &format!(r#"{{"__type":"{code}","message":"so it is"}}"#),
+        &format!(r#"{{"__type":"{code}","message":"{message}"}}"#),
     )
 }
 

@@ -18,6 +18,7 @@ mod delivery;
 mod demo;
 mod emulators;
 mod field;
+mod firehose;
 mod life;
 mod order;
 mod overflow;

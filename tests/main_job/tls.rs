@@ -47,12 +47,12 @@ async fn readings_arrive_over_tls_with_client_certificate_and_password_in_and_a_
     gateway.agent.stops().await;
 }
 
-fn secret_file(path: &Path, content: &str) {
+pub(crate) fn secret_file(path: &Path, content: &str) {
     fs::write(path, content).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-fn server_of(authority: &Authority) -> rustls::ServerConfig {
+pub(crate) fn server_of(authority: &Authority) -> rustls::ServerConfig {
     let (certificate, key) = authority.server();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();

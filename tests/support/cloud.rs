@@ -1,4 +1,4 @@
-//! The cloud: the local Kinesis endpoint with its faults, and a consumer of each stream.
+//! The cloud: the local endpoint of Kinesis and Firehose with its faults, and a consumer of each stream.
 
 use std::{collections::BTreeMap, ops::Deref};
 
@@ -11,6 +11,8 @@ use super::{
 
 /// The Kinesis stream that `[streams.readings]` leads to.
 pub const STREAM: &str = "plant-readings";
+/// The Firehose stream that [`super::gateway::Plan::into_firehose`] lets it lead to.
+pub const DELIVERY: &str = "plant-delivery";
 
 /// An endpoint that keeps the service's rules. It is an [`Endpoint`] too, for everything that can go wrong with one.
 pub struct Cloud {
@@ -27,20 +29,24 @@ impl Deref for Cloud {
 }
 
 impl Cloud {
-    /// Starts it with [`STREAM`] in it.
+    /// Starts it with [`STREAM`] and [`DELIVERY`] in it.
     pub async fn start(options: Options, shards: u32) -> Self {
         let endpoint = Endpoint::start(options).await.expect("loopback has a free port");
         endpoint.create_stream(STREAM, shards);
+        endpoint.create_firehose(DELIVERY);
         Self { endpoint, consumers: BTreeMap::new() }
     }
 
     /// What the application behind `stream` has seen up to now.
     pub fn consumer(&mut self, stream: &str) -> &Consumer {
         let (consumer, position) = self.consumers.entry(stream.to_owned()).or_default();
-        let news: Vec<StoredRecord> = self.endpoint.look(|store| store.records(stream).skip(*position).cloned().collect());
-        for record in news {
+        let news: Vec<Vec<Vec<u8>>> = self.endpoint.look(|store| {
+            let streamed = store.records(stream).map(user_records);
+            streamed.chain(store.delivered(stream).iter().map(|record| taken_apart(record))).skip(*position).collect()
+        });
+        for users in news {
             *position += 1;
-            user_records(&record).iter().for_each(|data| consumer.takes(data));
+            users.iter().for_each(|data| consumer.takes(data));
         }
         consumer
     }
@@ -94,6 +100,22 @@ impl Cloud {
     async fn until<T>(&self, claim: impl std::fmt::Display, found: impl FnMut(&Store) -> Option<T>) -> T {
         within(claim, || format!("{:?}", self.counts()), self.endpoint.wait_for(found)).await
     }
+}
+
+/// The user records in what stands one behind the other: lines of JSON, or a CBOR sequence.
+pub fn taken_apart(joined: &[u8]) -> Vec<Vec<u8>> {
+    if joined.first() == Some(&b'{') {
+        assert_eq!(joined.last(), Some(&b'\n'), "a line of JSON ends in a line end");
+        return joined.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    }
+    let mut items = serde_cbor::Deserializer::from_slice(joined).into_iter::<serde_cbor::Value>();
+    let (mut users, mut begin) = (Vec::new(), 0);
+    while let Some(item) = items.next() {
+        item.expect("a CBOR sequence");
+        users.push(joined[begin..items.byte_offset()].to_vec());
+        begin = items.byte_offset();
+    }
+    users
 }
 
 fn user_records(record: &StoredRecord) -> Vec<Vec<u8>> {

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{
     cable::Cable,
-    cloud::{Cloud, STREAM},
+    cloud::{Cloud, DELIVERY, STREAM},
     consumer::{ONCE, Repeats},
     eventually,
     field::{Field, SCALE},
@@ -146,6 +146,11 @@ impl Plan {
     pub fn stream(self, name: &str, stream: &str) -> Self {
         let at = |key: &str| format!("streams.{name}.{key}");
         self.set(&at("destination"), "cloud").set(&at("stream"), stream).set(&at("from"), vec!["broker"]).set(&at("linger"), "20ms")
+    }
+
+    /// The one stream leads to Firehose.
+    pub fn into_firehose(self) -> Self {
+        self.set("destinations.cloud.kind", "firehose").set("streams.readings.stream", DELIVERY)
     }
 
     /// Adds a scale on a serial line, whose readings go where the broker's go.

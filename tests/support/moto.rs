@@ -1,11 +1,11 @@
 //! Kinesis as PyPI's `moto` understands it: it knows stream ARNs. Its shards end one hash key early, and after a split it goes on
-//! filling the parent, so tests of resharding use [`super::kinesalite`].
+//! filling the parent, so tests of resharding use [`super::kinesalite`]. It knows Firehose too, and the bucket that one delivers to.
 
 use std::ops::Deref;
 
 use tokio::process::Command;
 
-use super::{in_repository, kinesalite::announced_port, kinesis::Endpoint, part::Part, python};
+use super::{in_repository, kinesalite::announced_port, kinesis::Endpoint, part::Part, python, within};
 
 /// An endpoint of this test's own, in memory.
 pub struct Moto {
@@ -26,6 +26,26 @@ impl Moto {
     pub async fn start() -> Self {
         let part = Part::start("moto", Command::new(python()).arg(in_repository("tests/emulator/moto_server.py")));
         Self { endpoint: Endpoint::on(announced_port(&part).await), part }
+    }
+
+    /// Creates a Firehose stream that delivers to a new bucket.
+    pub async fn create_firehose(&self, stream: &str, bucket: &str) {
+        self.firehose(["create", self.endpoint.url(), stream, bucket]).await;
+    }
+
+    /// What lies in a bucket, object by object.
+    pub async fn objects(&self, bucket: &str) -> Vec<Vec<u8>> {
+        let lines = self.firehose(["read", self.endpoint.url(), bucket]).await;
+        let object = |line: &str| base64_simd::STANDARD.decode_to_vec(line).expect("it prints base64");
+        lines.lines().map(object).collect()
+    }
+
+    async fn firehose<const N: usize>(&self, args: [&str; N]) -> String {
+        let mut command = Command::new(python());
+        let output = command.arg(in_repository("tests/emulator/firehose.py")).args(args).kill_on_drop(true).output();
+        let output = within("firehose.py ends", || format!("{args:?}"), output).await.expect("python is there");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("it prints text")
     }
 
     /// Stops it; requests to it fail from now on.

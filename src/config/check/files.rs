@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::Problems;
-use crate::config::{Config, DestinationConfig, Files, SourceConfig, check::Problem};
+use crate::config::{Config, Files, SourceConfig, check::Problem};
 
 /// Every problem with the files that `config` names. One that others can read is wrong anywhere; one that is not there, only where
 /// the gateway itself is looked at.
@@ -23,8 +23,8 @@ pub(in crate::config) fn check_files(config: &Config, files: Files) -> Vec<Probl
         look("client_key", &mqtt.client_key, true);
         look("password_file", &mqtt.password_file, true);
     }
-    for (name, DestinationConfig::Kinesis(kinesis)) in &config.destinations {
-        file_is_fit(&["destinations", name, "ca"], kinesis.ca.as_deref(), false, files, &mut problems);
+    for (name, destination) in &config.destinations {
+        file_is_fit(&["destinations", name, "ca"], destination.service().ca.as_deref(), false, files, &mut problems);
     }
     problems.0
 }

@@ -8,11 +8,9 @@ use super::{
 };
 use crate::{addresses::Permitted, config::KinesisConfig};
 
-const EXAMPLE: &str = "https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com";
-
-pub(super) fn check(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+pub(super) fn check(name: &str, service: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
     region(name, &kinesis.region, problems);
-    endpoint(name, kinesis, problems);
+    endpoint(name, service, kinesis, problems);
     addresses(name, kinesis, problems);
 }
 
@@ -30,17 +28,18 @@ fn region(name: &str, region: &str, problems: &mut Problems) {
     }
 }
 
-fn endpoint(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+fn endpoint(name: &str, service: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
     let at = |key| ["destinations", name, key];
     let Some(endpoint) = &kinesis.endpoint else {
         if kinesis.private_only {
-            let text = "is not set, and the region's public name has private addresses only where a VPC endpoint's private DNS \
+            let text = "is not set, and the service's public name has private addresses only where a VPC endpoint's private DNS \
                         answers for it; write the endpoint's own name, or else private_only = false";
             problems.warn(&at("endpoint"), text).rests_on(&at("private_only"));
         }
         return;
     };
-    match read_url(endpoint, &["https", "http"], EXAMPLE) {
+    let example = format!("https://vpce-0123-abcd.{service}.eu-west-1.vpce.amazonaws.com");
+    match read_url(endpoint, &["https", "http"], &example) {
         Err(what) => {
             problems.wrong(&at("endpoint"), what);
         }
@@ -48,6 +47,12 @@ fn endpoint(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
             if url.scheme == "http" && kinesis.ca.is_some() {
                 let text = "is set, but the endpoint is not for TLS; write https:// in the endpoint or remove it";
                 problems.wrong(&at("ca"), text).rests_on(&at("endpoint"));
+            }
+            let names = |service: &str| url.host.split('.').any(|part| part == service);
+            if let Some(other) = ["kinesis", "firehose"].into_iter().find(|other| *other != service && names(other)) {
+                let text =
+                    format!("is {endpoint:?}, where {other} answers; write kind = {other:?}, or an endpoint such as {example:?}");
+                problems.warn(&at("endpoint"), text).rests_on(&at("kind"));
             }
             let literal = url.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
             if let Some(address) = literal.filter(|address| !permitted(kinesis).contains(*address)) {

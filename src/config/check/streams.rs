@@ -2,11 +2,11 @@
 
 use super::{
     LEAST_MEMORY, Problems, kinesis, max_age,
-    values::{is_stream_name, is_topic_filter, unknown_placeholders},
+    values::{MAX_FIREHOSE_NAME, MAX_STREAM_NAME, is_stream_name, is_topic_filter, unknown_placeholders},
 };
 use crate::{
     config::{
-        Config, DestinationConfig, StreamConfig,
+        Config, DestinationConfig, Encoding, StreamConfig,
         mistake::{nearest, one_of},
     },
     units::format_duration,
@@ -28,9 +28,12 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         }
         settings(name, stream, config, problems);
     }
-    for (name, DestinationConfig::Kinesis(config)) in &config.destinations {
+    for (name, destination) in &config.destinations {
         problems.name(&["destinations", name]);
-        kinesis::check(name, config, problems);
+        match destination {
+            DestinationConfig::Kinesis(service) => kinesis::check(name, "kinesis", service, problems),
+            DestinationConfig::Firehose(service) => kinesis::check(name, "firehose", service, problems),
+        }
     }
     unrouted(config, problems);
 }
@@ -76,14 +79,25 @@ fn names<'a>(known: impl Iterator<Item = &'a String>, meant: &str, table: &str) 
 
 fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut Problems) {
     let at = |key| ["streams", name, key];
+    let firehose = matches!(config.destinations.get(&stream.destination), Some(DestinationConfig::Firehose(_)));
     if stream.stream.is_empty() {
         if stream.enabled {
-            problems.missing(&at("stream"), "is missing; write the Kinesis stream's name, for example stream = \"plant-readings\"");
+            let service = if firehose { "Firehose" } else { "Kinesis" };
+            let text = format!("is missing; write the {service} stream's name, for example stream = \"plant-readings\"");
+            problems.missing(&at("stream"), text);
         }
-    } else if !is_stream_name(&stream.stream) {
-        let text =
-            format!("is {:?}; write the stream's name, not its ARN: 1 to 128 of A-Z, a-z, 0-9, '_', '-' and '.'", stream.stream);
-        problems.wrong(&at("stream"), text);
+    } else {
+        let most = if firehose { MAX_FIREHOSE_NAME } else { MAX_STREAM_NAME };
+        if !is_stream_name(&stream.stream, most) {
+            let text = format!(
+                "is {:?}; write the stream's name, not its ARN: 1 to {most} of A-Z, a-z, 0-9, '_', '-' and '.'",
+                stream.stream
+            );
+            problems.wrong(&at("stream"), text);
+        }
+    }
+    if firehose {
+        joined(name, stream, problems);
     }
     problems.range(&at("lanes"), stream.lanes);
     problems.range(&at("priority"), stream.priority);
@@ -124,6 +138,20 @@ fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut P
             );
             problems.wrong(&at("max_size"), text).rests_on(&["buffer", "max_size"]);
         }
+    }
+}
+
+/// What has no meaning where user records arrive one behind the other, without keys.
+fn joined(name: &str, stream: &StreamConfig, problems: &mut Problems) {
+    let at = |key| ["streams", name, key];
+    let destination = ["destinations", &stream.destination];
+    if stream.encoding == Encoding::Raw {
+        let text = "is \"raw\", and nothing stands between two payloads there, so nobody can take them apart unless each ends in a mark \
+                    of its own; write \"json\", one line a reading";
+        problems.warn(&at("encoding"), text).rests_on(&destination);
+    }
+    if stream.partition_key.is_some() {
+        problems.warn(&at("partition_key"), "has no meaning there, for records have no keys; remove it").rests_on(&destination);
     }
 }
 

@@ -8,9 +8,14 @@ pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && has_only(text, "_-.")
 }
 
-/// Whether `text` can name a Kinesis stream. Source: Kinesis API reference, `CreateStream`, `StreamName`.
-pub(super) fn is_stream_name(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && has_only(text, "_-.")
+/// Most characters in the name of a Kinesis stream. Source: Kinesis API reference, `CreateStream`, `StreamName`.
+pub(super) const MAX_STREAM_NAME: usize = 128;
+/// Most characters in the name of a Firehose stream. Source: Firehose API reference, `CreateDeliveryStream`, `DeliveryStreamName`.
+pub(super) const MAX_FIREHOSE_NAME: usize = 64;
+
+/// Whether `text` can name a stream, of at most so many characters. Source: as above.
+pub(super) fn is_stream_name(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && has_only(text, "_-.")
 }
 
 /// Whether `text` is the name of a host, and not an address. Source: RFC 1123, section 2.1; with `_`, which zones have.

@@ -7,8 +7,8 @@ use axum::http::{HeaderMap, header::AUTHORIZATION};
 
 use super::answer::Refusal;
 
-/// Refuses as the service does what is not signed for `kinesis` in `region`.
-pub fn check(headers: &HeaderMap, region: &str) -> Result<(), Refusal> {
+/// Refuses as the service does what is not signed for `service` in `region`.
+pub fn check(headers: &HeaderMap, service: &str, region: &str) -> Result<(), Refusal> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let missing = || Refusal::bad("MissingAuthenticationTokenException", "Missing Authentication Token");
     let incomplete = |what: String| Refusal::bad("IncompleteSignatureException", what);
@@ -34,12 +34,12 @@ pub fn check(headers: &HeaderMap, region: &str) -> Result<(), Refusal> {
 
     let mut scope = credential.rsplitn(5, '/');
     let scope = (scope.next(), scope.next(), scope.next(), scope.next(), scope.next());
-    let (Some("aws4_request"), Some(service), Some(scope_region), Some(day), Some(key)) = scope else {
+    let (Some("aws4_request"), Some(scope_service), Some(scope_region), Some(day), Some(key)) = scope else {
         return Err(incomplete(format!("Credential must be KEY/DATE/REGION/SERVICE/aws4_request, not '{credential}'.")));
     };
     let wrong_scope = |what: String| Err(Refusal::bad("InvalidSignatureException", what));
-    if key.is_empty() || service != "kinesis" {
-        return wrong_scope(format!("Credential should be scoped to correct service: 'kinesis', not '{service}'."));
+    if key.is_empty() || scope_service != service {
+        return wrong_scope(format!("Credential should be scoped to correct service: '{service}', not '{scope_service}'."));
     }
     if scope_region != region {
         return wrong_scope(format!("Credential should be scoped to a valid region, not '{scope_region}'."));
@@ -67,7 +67,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, authorization.parse().unwrap());
         headers.insert("x-amz-date", date.parse().unwrap());
-        check(&headers, "eu-west-1").map_err(|refusal| refusal.code)
+        check(&headers, "kinesis", "eu-west-1").map_err(|refusal| refusal.code)
     }
 
     fn signed_for(scope: &str, headers: &str) -> String {

@@ -153,7 +153,7 @@ impl Entry<'_> {
     }
 }
 
-fn broken(field: &str, rule: &str) -> String {
+pub(super) fn broken(field: &str, rule: &str) -> String {
     format!("Value at '{field}' failed to satisfy constraint: Member must {rule}")
 }
 

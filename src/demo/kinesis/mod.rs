@@ -4,13 +4,14 @@
 //! the service's limits, its partial failures and its shards, and the demo and the tests use the same one.
 //!
 //! It speaks awsJson1.1 over HTTP/1.1: `CreateStream`, DescribeStreamSummary, `ListShards`, `SplitShard`, `MergeShards`, PutRecords,
-//! `PutRecord`, `GetShardIterator` and GetRecords. A signature must be there and have its form; its value is not checked.
+//! `PutRecord`, `GetShardIterator` and GetRecords; and of Firehose `PutRecordBatch`. A signature must be there and have its form; its value is not checked.
 
 mod answer;
 mod auth;
 mod check;
 mod control;
 mod fault;
+mod firehose;
 mod line;
 pub mod oracle;
 mod put;
@@ -108,6 +109,12 @@ impl Endpoint {
     pub fn create_stream(&self, stream: &str, shards: u32) -> bool {
         let moment = self.shared.moment();
         self.change(|state| state.store.create(stream, shards, moment.since_start, moment.wall))
+    }
+
+    /// Creates the Firehose stream `stream`; `false` when it exists.
+    pub fn create_firehose(&self, stream: &str) -> bool {
+        let now = self.shared.moment().since_start;
+        self.change(|state| state.store.create_delivery(stream, now))
     }
 
     /// Cuts the uplink: open connections end, new ones are closed at once.

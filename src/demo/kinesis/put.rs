@@ -71,29 +71,12 @@ fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal>
         return Err(Refusal::validation(&[what]));
     }
     let failure = faults.for_put();
-    let bad = |code, message: &str| Err(Refusal::bad(code, message));
+    let bytes = records.iter().map(|record| record.data.len()).sum();
+    let no_stream = || Refusal::no_stream(&stream);
+    if let Some(instead) = failure.and_then(|failure| instead(failure, bytes, no_stream, "kinesis:PutRecords")) {
+        return instead.map(Stored::Instead);
+    }
     match failure {
-        Some(Failure::InternalFailure) => return Err(Refusal::internal()),
-        Some(Failure::AccessDenied) => return bad("AccessDeniedException", "not authorized to perform: kinesis:PutRecords"),
-        Some(Failure::ResourceNotFound) => return Err(Refusal::no_stream(&stream)),
-        Some(Failure::ExpiredToken) => {
-            return bad("ExpiredTokenException", "The security token included in the request is expired");
-        }
-        Some(Failure::Validation) => return Err(Refusal::validation(&["Value at 'records' was refused on command".into()])),
-        Some(Failure::Code(code)) => return bad(code, "refused on command"),
-        Some(Failure::BadGateway) => return Ok(Stored::Instead(Some(answer::bad_gateway()))),
-        Some(Failure::Unavailable) => return Ok(Stored::Instead(Some(StatusCode::SERVICE_UNAVAILABLE.into_response()))),
-        Some(Failure::Page(status)) => return Ok(Stored::Instead(Some(answer::page(status)))),
-        Some(Failure::TooLargeBeyond(bytes)) if records.iter().map(|record| record.data.len()).sum::<usize>() > bytes => {
-            return Ok(Stored::Instead(Some(StatusCode::PAYLOAD_TOO_LARGE.into_response())));
-        }
-        Some(Failure::Garbage) => return Ok(Stored::Instead(Some(answer::garbage()))),
-        Some(Failure::ErrorInside) => return Ok(Stored::Instead(Some(answer::error_inside()))),
-        Some(Failure::Endless) => return Ok(Stored::Instead(Some(answer::endless()))),
-        Some(Failure::Trickle) => return Ok(Stored::Instead(Some(answer::trickle()))),
-        Some(Failure::Gzip) => return Ok(Stored::Instead(Some(answer::gzip()))),
-        Some(Failure::Never) => return Ok(Stored::Instead(Some(answer::never()))),
-        Some(Failure::CloseBeforeStore) => return Ok(Stored::Instead(None)),
         Some(Failure::TooFewRecords) => {
             let one_less = records.len().saturating_sub(1);
             return Ok(Stored::Answers((0..one_less).map(|_| Ok((ShardId(0), store.end()))).collect()));
@@ -101,7 +84,7 @@ fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal>
         Some(Failure::TooManyRecords) => {
             return Ok(Stored::Answers((0..=records.len()).map(|_| Ok((ShardId(0), store.end()))).collect()));
         }
-        Some(Failure::RefuseEvery(_) | Failure::StoreThenClose | Failure::HalfAnAnswer | Failure::TooLargeBeyond(_)) | None => {}
+        _ => {}
     }
     let refuse = |place: usize| match failure {
         Some(Failure::RefuseEvery(n)) if n > 0 && place.is_multiple_of(n) => Some(Refused::Throughput),
@@ -116,6 +99,46 @@ fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal>
         return Ok(Stored::Half(answers));
     }
     Ok(Stored::Answers(answers))
+}
+
+/// What becomes of a put of `bytes` that nothing is stored of; none when it goes on.
+pub(super) fn instead(
+    failure: Failure,
+    bytes: usize,
+    no_stream: impl FnOnce() -> Refusal,
+    action: &str,
+) -> Option<Result<Outcome, Refusal>> {
+    let answered = match failure {
+        Failure::InternalFailure => return Some(Err(Refusal::internal())),
+        Failure::AccessDenied => {
+            return Some(Err(Refusal::bad("AccessDeniedException", format!("not authorized to perform: {action}"))));
+        }
+        Failure::ResourceNotFound => return Some(Err(no_stream())),
+        Failure::ExpiredToken => {
+            let message = "The security token included in the request is expired";
+            return Some(Err(Refusal::bad("ExpiredTokenException", message)));
+        }
+        Failure::Validation => return Some(Err(Refusal::validation(&["Value at 'records' was refused on command".into()]))),
+        Failure::Code(code) => return Some(Err(Refusal::bad(code, "refused on command"))),
+        Failure::CloseBeforeStore => return Some(Ok(None)),
+        Failure::BadGateway => answer::bad_gateway(),
+        Failure::Unavailable => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Failure::Page(status) => answer::page(status),
+        Failure::TooLargeBeyond(most) if bytes > most => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Failure::Garbage => answer::garbage(),
+        Failure::ErrorInside => answer::error_inside(),
+        Failure::Endless => answer::endless(),
+        Failure::Trickle => answer::trickle(),
+        Failure::Gzip => answer::gzip(),
+        Failure::Never => answer::never(),
+        Failure::TooLargeBeyond(_)
+        | Failure::TooFewRecords
+        | Failure::TooManyRecords
+        | Failure::RefuseEvery(_)
+        | Failure::StoreThenClose
+        | Failure::HalfAnAnswer => return None,
+    };
+    Some(Ok(Some(answered)))
 }
 
 #[derive(Serialize)]

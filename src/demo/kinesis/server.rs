@@ -24,6 +24,7 @@ use super::{
     check::{MAX_REQUEST_BYTES, Put},
     control,
     fault::{Faults, Pace},
+    firehose::{self, Batch},
     line::{Line, Uplink},
     put, read,
     store::Store,
@@ -89,11 +90,20 @@ impl Shared {
 
     fn operate(&self, headers: &HeaderMap, body: &[u8]) -> Result<put::Outcome, Refusal> {
         self.count_request(body.len());
-        auth::check(headers, &self.region)?;
         let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-        let operation = target.strip_prefix("Kinesis_20131202.").unwrap_or_default();
         let moment = self.moment();
-        match operation {
+        if let Some(operation) = target.strip_prefix("Firehose_20150804.") {
+            auth::check(headers, "firehose", &self.region)?;
+            return match operation {
+                "PutRecordBatch" => {
+                    let batch = Batch::of(body).inspect_err(|_| self.lock().store.counts.broken_rules += 1)?;
+                    firehose::put(batch, &mut self.lock(), moment)
+                }
+                _ => Err(no_operation(target)),
+            };
+        }
+        auth::check(headers, "kinesis", &self.region)?;
+        match target.strip_prefix("Kinesis_20131202.").unwrap_or_default() {
             "PutRecords" => {
                 let checked = Put::many(body).inspect_err(|_| self.lock().store.counts.broken_rules += 1)?;
                 put::many(checked, &mut self.lock(), moment)
@@ -109,7 +119,7 @@ impl Shared {
             "CreateStream" => control::create_stream(body, &mut self.lock().store, moment).map(Some),
             "SplitShard" => control::split_shard(body, &mut self.lock().store, moment).map(Some),
             "MergeShards" => control::merge_shards(body, &mut self.lock().store, moment).map(Some),
-            _ => Err(Refusal::bad("UnknownOperationException", format!("no operation here is called {target:?}"))),
+            _ => Err(no_operation(target)),
         }
     }
 
@@ -118,6 +128,10 @@ impl Shared {
         state.store.counts.requests += 1;
         state.store.counts.body_bytes += body_bytes as u64;
     }
+}
+
+fn no_operation(target: &str) -> Refusal {
+    Refusal::bad("UnknownOperationException", format!("no operation here is called {target:?}"))
 }
 
 /// A sleep of no time at all still waits for the timer's next millisecond, which would be most of what a put on loopback takes.

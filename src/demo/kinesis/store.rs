@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    firehose::Delivery,
     shards::{HashRange, ReshardError, ShardId, Shards},
     tank::Limits,
 };
@@ -106,7 +107,7 @@ pub enum Keep {
 pub struct Counts {
     /// Requests, of every kind.
     pub requests: u64,
-    /// PutRecords and `PutRecord` requests among them.
+    /// PutRecords, `PutRecord` and `PutRecordBatch` requests among them.
     pub puts: u64,
     /// Bytes of request bodies.
     pub body_bytes: u64,
@@ -140,6 +141,7 @@ pub struct Stream {
 #[derive(Debug)]
 pub struct Store {
     pub(super) streams: BTreeMap<String, Stream>,
+    pub(super) deliveries: BTreeMap<String, Delivery>,
     pub(super) counts: Counts,
     pub(super) limits: Option<Limits>,
     keep: Keep,
@@ -149,7 +151,7 @@ pub struct Store {
 impl Store {
     /// Nothing yet; the shards of its streams will take what `limits` say, or everything.
     pub fn new(keep: Keep, limits: Option<Limits>) -> Self {
-        Self { streams: BTreeMap::new(), counts: Counts::default(), limits, keep, next: 1 }
+        Self { streams: BTreeMap::new(), deliveries: BTreeMap::new(), counts: Counts::default(), limits, keep, next: 1 }
     }
 
     /// What has happened so far.
