@@ -29,9 +29,9 @@ use crate::{
     drain::{self, Drain, DrainSettings, Outlet},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
     kinesis::{Client, ClientError, Firehose},
-    reading::{Fingerprint, SourceId},
+    reading::SourceId,
     record::{PayloadReader, Previous, RunId},
-    sources::{self, SourceError},
+    sources::{self, SourceError, mqtt::Legacy},
     status::{Status, with_causes},
     web::{self, View},
 };
@@ -156,8 +156,11 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
         }
     });
     for (intake, (name, source)) in intakes.into_iter().zip(plan.sources) {
-        let known = known.get(&name).cloned().unwrap_or_default();
-        let stage = source_stage(&device, name.clone(), source, intake, known, &status, &stop);
+        let legacy = Legacy {
+            publishes: known.get(&name).cloned().unwrap_or_default(),
+            subscriptions: config.device.state_dir.join(format!("subscriptions-{name}.json")),
+        };
+        let stage = source_stage(&device, name.clone(), source, intake, legacy, &status, &stop);
         stages.spawn(&format!("source {name}"), stage);
     }
     info!(stages = stages.running.len(), "running");
@@ -355,14 +358,14 @@ fn source_stage(
     name: String,
     source: SourceConfig,
     intake: Intake,
-    known: Vec<Fingerprint>,
+    legacy: Legacy,
     status: &Status,
     stop: &CancellationToken,
 ) -> impl Future<Output = Result<(), StageError>> + Send + 'static {
     let (device, status, stop) = (device.to_owned(), status.clone(), stop.clone());
     async move {
         match source {
-            SourceConfig::Mqtt(mqtt) => sources::mqtt::run(name, device, mqtt, intake, known, status, stop).await?,
+            SourceConfig::Mqtt(mqtt) => sources::mqtt::run(name, device, mqtt, intake, legacy, status, stop).await?,
             SourceConfig::Serial(serial) => sources::serial::run(name, serial, intake, status, stop).await?,
         }
         Ok(())

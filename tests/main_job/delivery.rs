@@ -37,6 +37,8 @@ async fn a_reading_arrives_without_another_one_that_pushes_it() {
 async fn while_the_link_is_good_nothing_is_written() {
     // Longer than any put takes on a busy machine.
     let mut gateway = Gateway::new().set("buffer.hold", "20s").starts().await;
+    gateway.field.publishes(1).await;
+    gateway.everything_arrives().await; // so the subscription has been granted, and written down
     let before = (files(gateway.agent.dir()), gateway.agent.status().await.count("/disk/written"));
 
     for _ in 0..60 {

@@ -38,6 +38,35 @@ async fn a_broker_with_the_settings_that_we_ship_keeps_what_comes_while_the_agen
 }
 
 #[tokio::test]
+async fn broker_away_session_lost_topics_changed_the_session_has_what_is_configured_and_nothing_is_missed() {
+    let mut gateway = Gateway::new().broker(|broker| broker.setting("log_type", "all")).starts().await;
+    gateway.field.publishes(100).await;
+    gateway.everything_arrives().await;
+    gateway.agent.stops().await;
+
+    gateway.field.publishes(100).await; // the session keeps them
+    gateway.agent.start();
+    gateway.everything_arrives().await;
+    assert_eq!(gateway.field.hears("Received SUBSCRIBE from headwater-gw-1-broker"), 1, "nothing has changed");
+
+    gateway.agent.stops().await;
+    gateway.is_configured(|plan| plan.set("sources.broker.topics", vec!["plant/+/temp", "other/#"]));
+    gateway.field.publishes(100).await;
+    gateway.agent.start();
+    gateway.field.says("Received UNSUBSCRIBE from headwater-gw-1-broker").await;
+    gateway.field.publishes(100).await;
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+
+    gateway.field.broker.kill().await; // the session is lost
+    gateway.field.broker.restart().await;
+    gateway.field.says("Received SUBSCRIBE from headwater-gw-1-broker").await;
+    assert_eq!(gateway.field.hears("Received UNSUBSCRIBE"), 0);
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(100).await;
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
 async fn a_broker_that_was_killed_is_subscribed_to_again() {
     let mut gateway = Gateway::new().starts().await;
     gateway.field.publishes(100).await;

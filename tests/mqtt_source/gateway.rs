@@ -9,9 +9,13 @@ use headwater::{
         route::{Router, Routes},
     },
     reading::{Fingerprint, Ordinal, Reading, SourceId},
-    sources::{SourceError, mqtt},
+    sources::{
+        SourceError,
+        mqtt::{self, Legacy},
+    },
     status::{Ledger, SourceState, Status},
 };
+use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +27,7 @@ pub struct Gateway {
     stop: CancellationToken,
     source: JoinHandle<Result<(), SourceError>>,
     ahead: VecDeque<Reading>,
+    _folder: TempDir,
 }
 
 impl Gateway {
@@ -34,8 +39,10 @@ impl Gateway {
     pub fn start_again(config: MqttConfig, known: Vec<Fingerprint>) -> Self {
         let (status, stop) = (Status::default(), CancellationToken::new());
         let (intake, door) = door(router(status.clone()));
-        let source = tokio::spawn(mqtt::run("broker".into(), "gw-1".into(), config, intake, known, status.clone(), stop.clone()));
-        Self { door, status, stop, source, ahead: VecDeque::new() }
+        let folder = TempDir::new().unwrap();
+        let legacy = Legacy { publishes: known, subscriptions: folder.path().join("subscriptions.json") };
+        let source = tokio::spawn(mqtt::run("broker".into(), "gw-1".into(), config, intake, legacy, status.clone(), stop.clone()));
+        Self { door, status, stop, source, ahead: VecDeque::new(), _folder: folder }
     }
 
     /// Takes the next `n` readings from the source.

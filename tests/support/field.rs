@@ -133,6 +133,16 @@ impl Field {
         self.logs("Received PUBACK from headwater-gw-1-broker", readings).await;
     }
 
+    /// Waits until the broker logs a line with `text`; it must log everything for that.
+    pub async fn says(&self, text: &str) {
+        self.logs(text, 1).await;
+    }
+
+    /// How many lines with `text` the broker has logged since its start.
+    pub fn hears(&self, text: &str) -> usize {
+        self.broker.log().matches(text).count()
+    }
+
     /// Waits until the broker has given the agent up, because it heard nothing.
     pub async fn misses_the_agent(&self) {
         self.logs("Client headwater-gw-1-broker has exceeded timeout", 1).await;

@@ -3,10 +3,8 @@
 //! The loop is our own, over rumqttc's packet codec: an acknowledgement has to wait until its reading is safe, has to go out on the
 //! connection that delivered the publish, and hundreds of them in one write.
 //!
-//! Topics are subscribed once after each start of the agent, because they may have changed meanwhile, and whenever the broker says
-//! that the session is new. A broker answers a subscription with its retained messages, so these arrive again then. A topic that
-//! has left the configuration while the agent did not run stays subscribed in a session that the broker kept: MQTT 3.1.1 has no way
-//! to ask for the list. A new `client_id` starts a new session.
+//! Topics are subscribed when they have changed, and whenever the broker says that the session is new; what has left the configuration
+//! is unsubscribed. A broker answers a subscription with its retained messages, so these arrive again then.
 //!
 //! Invariant: a publish is acknowledged when its reading is safe, never before; what is not acknowledged stays with the broker.
 
@@ -15,10 +13,12 @@ mod arrivals;
 mod link;
 mod redelivery;
 mod session;
+mod subscriptions;
 pub(crate) mod wire;
 
 use std::{
     future::Future,
+    path::PathBuf,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{arrivals::Arrivals, redelivery::Redelivery, session::Session};
+use self::{arrivals::Arrivals, redelivery::Redelivery, session::Session, subscriptions::Subscriptions};
 use super::error::SourceError;
 use crate::{
     backoff::{Backoff, random},
@@ -45,10 +45,17 @@ const LAST_HAND_OVER: Duration = Duration::from_secs(1);
 /// ten seconds.
 const LAST_RECEIPTS: Duration = Duration::from_secs(6);
 
+/// What earlier runs leave to a source.
+#[derive(Debug)]
+pub struct Legacy {
+    /// Publishes that were committed last, the oldest first: when the broker repeats one of them, it is acknowledged and not stored
+    /// again.
+    pub publishes: Vec<Fingerprint>,
+    /// The file that says what the broker's session listens to; there need be none.
+    pub subscriptions: PathBuf,
+}
+
 /// Takes readings from the broker until `stop`, through any number of connections.
-///
-/// `known` are the publishes that the run before committed last, the oldest first: when the broker repeats one of them, it is
-/// acknowledged and not stored again.
 ///
 /// Errors: only [`SourceError::Intake`], when ingest has ended before `stop`. A broker that is absent or refuses is told in `status`,
 /// and tried again.
@@ -57,14 +64,15 @@ pub async fn run(
     device_id: String,
     config: MqttConfig,
     intake: Intake,
-    known: Vec<Fingerprint>,
+    legacy: Legacy,
     status: Status,
     stop: CancellationToken,
 ) -> Result<(), SourceError> {
     let client_id = config.client_id.replace("{device.id}", &device_id).replace("{source}", &name);
-    let mut arrivals = Arrivals::new(Redelivery::new(known));
+    let mut arrivals = Arrivals::new(Redelivery::new(legacy.publishes));
+    let subscriptions = Subscriptions::load(legacy.subscriptions, &config, &client_id);
     let source = Source { name, client_id, config, intake, status, stop };
-    let last = source.follow(&mut arrivals).await;
+    let last = source.follow(&mut arrivals, subscriptions).await;
     source.hand_over_last(&mut arrivals).await;
     let ended = match last {
         Ok(Some(session)) => {
@@ -102,9 +110,8 @@ struct Source {
 
 impl Source {
     /// One connection after the other until `stop`; then the one that stands.
-    async fn follow(&self, arrivals: &mut Arrivals) -> Result<Option<Session<'_>>, SourceError> {
+    async fn follow(&self, arrivals: &mut Arrivals, mut topics: Subscriptions) -> Result<Option<Session<'_>>, SourceError> {
         let mut backoff = Backoff::up_to(LONGEST_PAUSE);
-        let mut subscribed = false;
         self.report(arrivals, "connecting");
         loop {
             let Some(opened) = self.meanwhile(arrivals, Session::open(self)).await? else { return Ok(None) };
@@ -112,10 +119,9 @@ impl Source {
                 Ok(mut session) => {
                     let since = Instant::now();
                     arrivals.memory.connected(session.resumed);
-                    subscribed &= session.resumed;
+                    topics.connected(session.resumed);
                     self.connected(arrivals, session.resumed);
-                    let ended = self.serve(&mut session, arrivals, subscribed).await;
-                    subscribed |= session.subscribed;
+                    let ended = self.serve(&mut session, arrivals, &mut topics).await;
                     if since.elapsed() >= STOOD {
                         backoff.reset();
                     }
@@ -134,11 +140,17 @@ impl Source {
         }
     }
 
-    async fn serve(&self, session: &mut Session<'_>, arrivals: &mut Arrivals, subscribed: bool) -> Result<(), SourceError> {
-        if !subscribed {
-            session.subscribe().await?;
+    async fn serve(
+        &self,
+        session: &mut Session<'_>,
+        arrivals: &mut Arrivals,
+        topics: &mut Subscriptions,
+    ) -> Result<(), SourceError> {
+        if let Some(removed) = topics.removed() {
+            topics.asking().await;
+            session.subscribe(removed).await?;
         }
-        session.serve(arrivals).await
+        session.serve(arrivals, topics).await
     }
 
     /// Waits for `event`, and hands over what an earlier connection left; `None` when told to stop.

@@ -14,6 +14,7 @@ use std::{
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use rumqttc::{
     Connect, ConnectReturnCode, Login, Packet, PingReq, PubAck, PubComp, PubRec, Publish, QoS, Subscribe, SubscribeFilter,
+    Unsubscribe,
 };
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use tokio_util::codec::Framed;
@@ -25,6 +26,7 @@ use super::{
     arrivals::Arrivals,
     link::{self, Link},
     redelivery::Delivery,
+    subscriptions::Subscriptions,
     wire::{Incoming, Oversized, Wire, hash, name_of},
 };
 use crate::{
@@ -45,8 +47,9 @@ const READ_BUFFER: usize = 64 << 10;
 const WRITE_BUFFER: usize = 64 << 10;
 /// A broker can have no more publishes in flight than there are packet identifiers.
 const MOST_UNACKNOWLEDGED: usize = u16::MAX as usize;
-/// Names our SUBSCRIBE, of which a connection has at most one.
+/// Name our SUBSCRIBE and our UNSUBSCRIBE, of which a connection has at most one each.
 const SUBSCRIBE: u16 = 1;
+const UNSUBSCRIBE: u16 = 2;
 
 /// A connection that the broker has accepted.
 pub struct Session<'a> {
@@ -57,8 +60,10 @@ pub struct Session<'a> {
     pings: Pings,
     /// The broker had kept a session for us.
     pub resumed: bool,
-    /// The broker has taken all of our topics, on this connection.
-    pub subscribed: bool,
+    /// The broker has just taken all of our topics.
+    subscribed: bool,
+    /// The broker has not yet answered our UNSUBSCRIBE.
+    unsubscribing: bool,
     /// How often half of the keep-alive time has passed since we asked for them; none when nothing is to be answered.
     asked_for: Option<u32>,
 }
@@ -88,6 +93,7 @@ impl<'a> Session<'a> {
             pings: Pings::default(),
             resumed: false,
             subscribed: false,
+            unsubscribing: false,
             asked_for: None,
         };
 
@@ -108,20 +114,26 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Asks for the configured topics.
-    pub async fn subscribe(&mut self) -> Result<(), SourceError> {
+    /// Asks for the configured topics, and to hear no more of those that are `removed`: in this order, so that nothing is missed that
+    /// both an old and a new filter take.
+    pub async fn subscribe(&mut self, removed: Vec<String>) -> Result<(), SourceError> {
         let qos = self.source.qos();
         let filters = self.source.config.topics.iter().map(|topic| SubscribeFilter::new(topic.clone(), qos));
         let packet = Subscribe { pkid: SUBSCRIBE, ..Subscribe::new_many(filters) };
         self.asked_for = Some(0);
-        self.send(&Packet::Subscribe(packet)).await
+        self.write(&Packet::Subscribe(packet))?;
+        self.unsubscribing = !removed.is_empty();
+        if self.unsubscribing {
+            self.write(&Packet::Unsubscribe(Unsubscribe { pkid: UNSUBSCRIBE, topics: removed }))?;
+        }
+        self.flush().await
     }
 
     /// Takes, hands over and acknowledges until the source is told to stop.
     ///
     /// While ingest has no room, one batch is taken, and then nothing more is read: the broker's window stops the sender. A source
     /// with QoS 0 has no window, so it goes on reading, and counts what finds no room as given up.
-    pub async fn serve(&mut self, arrivals: &mut Arrivals) -> Result<(), SourceError> {
+    pub async fn serve(&mut self, arrivals: &mut Arrivals, topics: &mut Subscriptions) -> Result<(), SourceError> {
         let Source { intake, stop, .. } = self.source;
         // Twice within the time after which the broker may hang up, which is one and a half of it (MQTT 3.1.1, 3.1.2.10).
         let period = self.keep_alive / 2;
@@ -154,6 +166,10 @@ impl<'a> Session<'a> {
                         self.source.report(arrivals, "connected");
                     }
                 }
+            }
+            if self.subscribed && !self.unsubscribing {
+                self.subscribed = false;
+                topics.granted().await;
             }
             tokio::select! {
                 flushed = self.flush() => flushed?,
@@ -302,6 +318,10 @@ impl<'a> Session<'a> {
             Packet::SubAck(answer) if answer.return_codes.len() == self.source.config.topics.len() => {
                 self.asked_for = None;
                 self.subscribed = self.source.granted(&answer.return_codes);
+                Ok(())
+            }
+            Packet::UnsubAck(answer) if self.unsubscribing && answer.pkid == UNSUBSCRIBE => {
+                self.unsubscribing = false;
                 Ok(())
             }
             Packet::SubAck(answer) => {

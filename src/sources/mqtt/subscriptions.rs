@@ -1,0 +1,147 @@
+//! What our session at the broker listens to, known across restarts.
+//!
+//! MQTT 3.1.1 has no way to ask for that list, and a broker answers a subscription with its retained messages. So the topics lie in a
+//! small file beside the buffer: what has left the configuration is unsubscribed, and what has not changed is not asked for again.
+//!
+//! Invariant: the file names every topic that the session may have. It is written before we ask for anything, and exact again when the
+//! broker has answered; while nothing changes it is not written.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::config::MqttConfig;
+
+/// The subscriptions of one source, as they are and as they should be.
+#[derive(Debug)]
+pub struct Subscriptions {
+    path: PathBuf,
+    wanted: Listening,
+    known: Listening,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Listening {
+    /// Whose session it is, and where.
+    broker: String,
+    client_id: String,
+    qos: u8,
+    topics: BTreeSet<String>,
+    /// The session has all of them; otherwise it may have any.
+    settled: bool,
+}
+
+impl Subscriptions {
+    /// Reads what `path` knows. A file that is missing or unreadable knows nothing.
+    pub fn load(path: PathBuf, config: &MqttConfig, client_id: &str) -> Self {
+        let wanted = Listening {
+            broker: config.url.clone(),
+            client_id: client_id.to_owned(),
+            qos: config.qos,
+            topics: config.topics.iter().cloned().collect(),
+            settled: true,
+        };
+        let known = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Listening>(&text).ok());
+        let same_session = |known: &Listening| (&known.broker, &known.client_id) == (&wanted.broker, &wanted.client_id);
+        Self { path, known: known.filter(same_session).unwrap_or_default(), wanted }
+    }
+
+    /// A connection stands; a session that the broker has not resumed listens to nothing.
+    pub fn connected(&mut self, resumed: bool) {
+        if !resumed {
+            self.known = Listening::default();
+        }
+    }
+
+    /// None when the session has what it should; otherwise all topics are to be asked for, and these are to go.
+    pub fn removed(&self) -> Option<Vec<String>> {
+        (self.known != self.wanted).then(|| self.known.topics.difference(&self.wanted.topics).cloned().collect())
+    }
+
+    /// The broker is going to be asked.
+    pub async fn asking(&mut self) {
+        let topics = self.known.topics.union(&self.wanted.topics).cloned().collect();
+        self.keep(Listening { topics, settled: false, ..self.wanted.clone() }).await;
+    }
+
+    /// The broker has done all that it was asked for.
+    pub async fn granted(&mut self) {
+        self.keep(self.wanted.clone()).await;
+    }
+
+    async fn keep(&mut self, topics: Listening) {
+        self.known = topics.clone();
+        let path = self.path.clone();
+        let written = tokio::task::spawn_blocking(move || write(&path, &topics)).await;
+        if let Err(error) = written.unwrap_or_else(|lost| Err(io::Error::other(lost))) {
+            let path = self.path.display();
+            warn!(%path, "the topics that the broker has for us can't be written down: {error}; they are asked for again at the next start");
+        }
+    }
+}
+
+/// All of it or nothing, and on the disk.
+fn write(path: &Path, topics: &Listening) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec(topics)?)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(topics: &[&str]) -> MqttConfig {
+        MqttConfig { topics: topics.iter().map(ToString::to_string).collect(), ..MqttConfig::default() }
+    }
+
+    #[tokio::test]
+    async fn what_the_session_has_is_not_asked_for_again_and_what_left_the_configuration_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |topics: &[&str]| Subscriptions::load(folder.path().join("broker.json"), &config(topics), "gw-1");
+        let mut first = load(&["a", "b"]);
+        first.connected(false);
+        assert_eq!(first.removed(), Some(vec![]));
+        first.asking().await;
+        first.granted().await;
+        assert_eq!(first.removed(), None);
+
+        assert_eq!(load(&["b", "a"]).removed(), None, "after a restart");
+        assert_eq!(load(&["b", "c"]).removed(), Some(vec!["a".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_before_a_power_cut_is_still_known_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |topics: &[&str]| Subscriptions::load(folder.path().join("broker.json"), &config(topics), "gw-1");
+        load(&["a"]).asking().await;
+        load(&["b"]).asking().await;
+
+        assert_eq!(load(&["b"]).removed(), Some(vec!["a".to_owned()]), "nobody knows what the broker has done");
+        assert_eq!(load(&["c"]).removed(), Some(vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_session_that_is_new_or_anothers_has_nothing_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("broker.json");
+        let mut gone = Subscriptions::load(path.clone(), &config(&["a"]), "gw-1");
+        gone.asking().await;
+        gone.granted().await;
+        assert_eq!(Subscriptions::load(path.clone(), &config(&["b"]), "gw-2").removed(), Some(vec![]));
+
+        gone.connected(false);
+        assert_eq!(gone.removed(), Some(vec![]));
+        fs::write(&path, "{").unwrap();
+        assert_eq!(Subscriptions::load(path, &config(&["a"]), "gw-1").removed(), Some(vec![]));
+    }
+}
