@@ -256,6 +256,7 @@ async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Op
             max_age: stream.max_age.or(config.buffer.max_age),
             priority: stream.priority,
             encoding: stream.encoding,
+            drain_order: stream.drain_order,
         };
         (name.clone(), rules)
     };
@@ -346,6 +347,7 @@ pub(crate) fn drain_stage(
             linger: stream.linger,
             lanes: lanes_of(lanes, name).into_iter().map(|(lane, _)| lane).collect(),
             older: older.iter().filter(|lane| lane.layout.stream == *name).cloned().collect(),
+            order: stream.drain_order,
         })
     };
     let streams = config.streams.iter().filter_map(stream).collect();

@@ -14,7 +14,7 @@ use aws_smithy_http_client::{
 };
 use headwater::{
     clock::{Boot, Clock},
-    config::{CredentialsConfig, KinesisConfig},
+    config::{CredentialsConfig, DrainOrder, KinesisConfig},
     drain::{Drain, DrainSettings, Outlet, StreamSettings},
     kinesis::Client,
 };
@@ -138,6 +138,7 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
         destination: 0,
         linger: Duration::ZERO,
         lanes: vec![gate.lane.clone()],
+        order: DrainOrder::OldestFirst,
         older: Vec::new(),
     };
     let settings = DrainSettings {

@@ -113,7 +113,8 @@ impl Target {
         if let Some(lane) = self.lanes.iter().find(|lane| lane.layout == *layout) {
             return Ok(lane.id);
         }
-        let id = store.add_lane_from(layout, Some(IMPORTED))?;
+        let id = store.add_part(layout, Some(IMPORTED))?;
+        store.is_last(id)?;
         let added = store.lanes()?.into_iter().find(|stored| stored.lane.id == id);
         self.lanes.extend(added.iter().map(|stored| stored.lane.clone()));
         added.into_iter().for_each(|stored| self.pool.add_lane(stored));

@@ -36,7 +36,7 @@ pub use world::World;
 use self::pool::{Oldest, Policy, Pool, Receipts};
 use crate::{
     clock::{Belief, Unsure},
-    config::{Encoding, WhenFull},
+    config::{DrainOrder, Encoding, WhenFull},
     reading::{Fingerprint, Ordinal, SourceId, Timestamp},
     record::{Notice, Previous, RunId, kpl::first_record},
     status::Status,
@@ -79,6 +79,8 @@ pub struct StreamRules {
     pub priority: u16,
     /// How its notices are written.
     pub encoding: Encoding,
+    /// What of it goes first.
+    pub drain_order: DrainOrder,
 }
 
 /// A lane's row in the file; the same for as long as its layout is.
@@ -320,7 +322,8 @@ pub struct Opened {
     pub buffer: Buffer,
     /// The lanes of `layouts`, in that order, and where each stood.
     pub lanes: Vec<(Lane, Option<Previous>)>,
-    /// Lanes that nobody asked for, and that still have something: of an older layout, or of a stream that left the configuration.
+    /// Lanes that nobody asked for, and that still have something, in the order in which they began: of an older layout, earlier parts of
+    /// one of today's, or of a stream that left the configuration.
     pub older: Vec<Lane>,
     /// By source, what its sender may repeat and we have.
     pub known: BTreeMap<String, Vec<Fingerprint>>,
@@ -456,6 +459,17 @@ impl Buffer {
     /// Milliseconds to be added to the time of readings that are `unsure`; none while that is not known.
     pub fn correction(&self, unsure: Unsure) -> Option<i64> {
         self.lock().pool.correction(unsure)
+    }
+
+    /// Begins another part of the lane whose youngest part is `today`, because that is behind: what is appended from now on goes there. It
+    /// is a lane of its own. None while there is no empty one; then the youngest goes on.
+    pub fn begin_part(&self, today: LaneId) -> Option<Lane> {
+        let mut inner = self.lock();
+        let part = inner.pool.begin_part(today)?;
+        let layout = inner.pool.lane(part)?.clone();
+        drop(inner);
+        self.0.0.work.notify_one(); // another empty one has to be made
+        Some(Lane { id: part, layout })
     }
 
     /// What waits in `lane`.

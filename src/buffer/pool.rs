@@ -10,6 +10,7 @@ mod aside;
 mod newest;
 mod notice;
 mod overflow;
+mod parts;
 mod repeats;
 mod salvaged;
 mod thin;
@@ -59,6 +60,10 @@ pub(super) struct Policy {
 pub(super) struct Pool {
     policy: Policy,
     lanes: BTreeMap<LaneId, LaneState>,
+    /// By the name that ingest knows, lanes that may have parts.
+    parts: BTreeMap<LaneId, parts::Parts>,
+    /// Parts that began since the start.
+    begun: u64,
     /// Groups that are not safe, and safe ones behind such.
     groups: VecDeque<OpenGroup>,
     next_group: u64,
@@ -108,6 +113,8 @@ struct LaneState {
     oldest: Option<Timestamp>,
     /// The last name that this run gave.
     last_name: Option<Previous>,
+    /// It is the so manieth part that began, and the file does not know that yet.
+    begun: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -181,6 +188,8 @@ impl Pool {
         Self {
             policy,
             lanes: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            begun: 0,
             groups: VecDeque::new(),
             next_group: 0,
             repeats: BTreeMap::new(),
@@ -224,6 +233,7 @@ impl Pool {
             refused: None,
             oldest,
             last_name: None,
+            begun: None,
             lane: stored.lane,
         };
         self.lanes.insert(state.lane.id, state);
@@ -240,7 +250,8 @@ impl Pool {
         let number = self.next_group;
         self.next_group += 1;
         let mut open = 0;
-        for chunk in group.chunks {
+        for mut chunk in group.chunks {
+            chunk.lane = self.today(chunk.lane);
             let state = self.lanes.get_mut(&chunk.lane);
             debug_assert!(state.is_some(), "ingest makes chunks only for lanes that it got from here");
             let Some(state) = state else { continue };

@@ -89,6 +89,8 @@ pub(super) struct Transaction<'a> {
     pub(super) deletes: Vec<Delete>,
     /// Chunks with their numbers, and what their lane had before them.
     pub(super) inserts: Vec<Insert<'a>>,
+    /// Of those lanes, the ones that these are the first chunks of since they began, in the order in which they did.
+    pub(super) begins: &'a [LaneId],
     /// What brokers may still repeat.
     pub(super) receipts: Vec<Receipt<'a>>,
     /// How the clock was set in one boot when it was right.
@@ -182,6 +184,7 @@ impl Store {
         for chunk in &transaction.inserts {
             insert(&tx, chunk)?;
         }
+        lanes::begin(&tx, transaction.begins)?;
         if let Some((boot, set)) = transaction.right {
             time::put_right(&tx, boot, set)?;
         }

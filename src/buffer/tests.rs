@@ -16,6 +16,7 @@ use crate::{
 const SOURCE: SourceId = SourceId(0);
 
 mod migration;
+mod parts;
 mod salvage;
 
 struct Bench {
@@ -405,7 +406,7 @@ fn the_last_name_of_a_lane_is_found_without_a_clock() {
         let insert = store::Insert { number, chunk: &chunk, earlier: store::Earlier::default(), gap: None, from: number };
         store.commit(&store::Transaction { inserts: vec![insert], ..Default::default() }).unwrap();
         let before = store.lanes().unwrap()[0].previous;
-        store.remember(&[(lane, number + 3, Previous { run: RunId(run), seq: 9 })]).unwrap();
+        store.remember(&[(lane, number + 3, Previous { run: RunId(run), seq: 9 })], &[]).unwrap();
         (before, store.lanes().unwrap()[0].previous)
     };
     let name = |run, seq| Some(Previous { run: RunId(run), seq });

@@ -1,6 +1,7 @@
 //! The thread that owns the file: it waits, and does what the pool decides.
 
 mod aside;
+mod lanes;
 mod overflow;
 mod salvaged;
 
@@ -16,12 +17,13 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
+use self::lanes::Placed;
 use super::{
     AsideRequest, Buffer, BufferError, BufferSettings, Inner, Lane, LaneId, Layout, Opened, Piece, Pool, ReadRequest, Shared,
     Taken,
     pool::{Phases, Right, Write},
     salvage::{self, Job},
-    store::{IMPORTED, Insert, Receipt, SetAside, Store, Stored, StoredLane, Transaction, quarantine},
+    store::{Insert, Receipt, SetAside, Store, Stored, StoredLane, Transaction, quarantine},
 };
 use crate::{
     clock,
@@ -88,37 +90,7 @@ pub(super) fn prepare(settings: &BufferSettings, layouts: &[Layout], status: Sta
     let (jobs, aside) = salvage::jobs(&settings.path, &mut store, layouts, &status)?;
     let expected: BTreeSet<LaneId> = jobs.iter().flat_map(Job::targets).collect();
     let mut pool = Pool::new(settings.into());
-    let mut found = store.lanes()?;
-    let mut lanes = Vec::new();
-    for layout in layouts {
-        // The name of a lane is its stream and number, whatever its layout, so `prev` leads from the old one to the new one.
-        // What was imported may be another gateway's.
-        let named = |stored: &&StoredLane| {
-            (&stored.lane.layout.stream, stored.lane.layout.number) == (&layout.stream, layout.number)
-                && stored.salvage.as_deref() != Some(IMPORTED)
-        };
-        let mut known: Vec<_> = found.iter().filter(named).map(|stored| (stored.named, stored.lane.id, stored.previous)).collect();
-        known.sort_unstable_by_key(|(named, row, _)| std::cmp::Reverse((*named, *row)));
-        let previous = known.iter().find_map(|(.., previous)| *previous);
-        let stored = match found.iter().position(|stored| stored.salvage.is_none() && stored.lane.layout == *layout) {
-            Some(place) => {
-                let stored = found.remove(place);
-                if known.first().is_some_and(|(_, last, _)| *last != stored.lane.id) {
-                    store.is_last(stored.lane.id)?;
-                }
-                stored
-            }
-            None => {
-                let lane = Lane { id: store.add_lane(layout)?, layout: layout.clone() };
-                StoredLane { lane, next: 0, previous: None, named: 0, salvage: None, ends: None, gone: (0, 0) }
-            }
-        };
-        lanes.push((stored.lane.clone(), previous));
-        pool.add_lane(stored);
-    }
-    found.retain(|stored| stored.ends.is_some() || expected.contains(&stored.lane.id));
-    let older: Vec<Lane> = found.iter().map(|stored| stored.lane.clone()).collect();
-    found.into_iter().for_each(|stored| pool.add_lane(stored));
+    let Placed { lanes, older } = lanes::place(&mut store, &mut pool, settings, layouts, &expected)?;
     pool.expect(expected);
 
     let (known, needed) = store.settings()?;
@@ -165,6 +137,7 @@ pub(super) fn prepare(settings: &BufferSettings, layouts: &[Layout], status: Sta
         failing: false,
         squeezed: false,
         salvage_again: None,
+        part_again: None,
         aside,
         looked: (settings.world.now)(),
         damaged: OnceCell::new(),
@@ -195,6 +168,8 @@ pub(super) struct Writer {
     squeezed: bool,
     /// What was salvaged could not be written, and is not tried again before this.
     salvage_again: Option<Instant>,
+    /// A part could not be made, and that is not tried again before this.
+    part_again: Option<Instant>,
     /// Files that were set aside, of which the status speaks while they are there.
     aside: Vec<PathBuf>,
     /// When we last looked for them.
@@ -259,6 +234,11 @@ impl Writer {
             return Turn::Again;
         }
         let now = (self.now)();
+        if let Some((lane, layout)) = self.needs_part(&inner, now) {
+            drop(inner);
+            self.make_part(lane, layout);
+            return Turn::Again;
+        }
         self.shared.status.beat("buffer", now);
         self.tell_of_overflow(now, None, inner.pool.holds_a_stream());
         self.look_for_aside(now);
@@ -295,11 +275,12 @@ impl Writer {
         }
         inner.salvage = None;
         let (readings, names) = (inner.pool.unwritten_readings(), inner.pool.last_names());
+        let begun = inner.pool.begun(names.iter().map(|(lane, ..)| *lane));
         drop(inner);
         if readings > 0 {
             error!(readings, "readings that were in memory alone could not be written; they were not acknowledged");
         }
-        if let Err(error) = self.store.remember(&names) {
+        if let Err(error) = self.store.remember(&names, &begun) {
             self.complain(&error);
         }
         Turn::End
@@ -372,6 +353,7 @@ impl Writer {
         let transaction = Transaction {
             deletes: write.deletes.clone(),
             inserts: inserts.collect(),
+            begins: &write.begins,
             receipts: receipts.collect(),
             right: write.right.map(|Right { boot, set, .. }| (boot, set)),
             salvaged: None,

@@ -97,6 +97,8 @@ pub struct StreamConfig {
     pub partition_key: Option<String>,
     /// Whose readings give way first when the whole buffer is full, 0 to 100: those of a higher priority go last.
     pub priority: u16,
+    /// What goes first of what waits.
+    pub drain_order: DrainOrder,
     /// As in `[buffer]`, for this stream alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
@@ -120,6 +122,7 @@ impl Default for StreamConfig {
             linger: Duration::from_millis(250), // a reading is in the stream within a second on any link that works
             partition_key: None,
             priority: 0,
+            drain_order: DrainOrder::OldestFirst, // what a consumer need not sort
             when_full: None,
             max_size: None,
             max_age: None,
@@ -138,6 +141,18 @@ pub enum Encoding {
     Json,
     /// The payload and nothing else: no names, so a consumer sees neither gaps nor duplicates.
     Raw,
+}
+
+/// What of a stream goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DrainOrder {
+    /// What arrived first: each lane comes in the order of its `seq`.
+    #[default]
+    OldestFirst,
+    /// What arrives now, while what has waited longer fills the rest of the link. Each comes in the order of its `seq`, one beside the
+    /// other; a consumer sorts by `seq`.
+    LiveFirst,
 }
 
 /// Where streams lead to.

@@ -11,9 +11,10 @@ use tracing::{info, warn};
 
 use super::{
     Sent,
+    lane::LONGEST_WAIT,
     pace::{Stride, base64_len},
     pack::Form,
-    stream::{LONGEST_WAIT, hold},
+    stream::hold,
 };
 use crate::{
     backoff::Backoff,
@@ -81,6 +82,8 @@ pub(super) struct Destination {
     pub(super) stride: Stride,
     /// Requests on their way.
     pub(super) in_flight: usize,
+    /// The last request was answered.
+    open: bool,
     /// Set while it is out of reach.
     down: Option<Down>,
 }
@@ -108,7 +111,12 @@ impl Destination {
             outlet.endpoint().clone_into(&mut link.endpoint);
             link.since = clock::now();
         });
-        Self { name, outlet, stride: Stride::default(), in_flight: 0, down: None }
+        Self { name, outlet, stride: Stride::default(), in_flight: 0, open: false, down: None }
+    }
+
+    /// Whether the last request was answered, so that the next one is likely to be.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
     }
 
     pub(super) fn gate(&self, now: Instant) -> Gate {
@@ -158,6 +166,7 @@ impl Destination {
         }
         // Without credentials nothing may have been sent, and the link is as it was.
         let tells = !matches!(result, Err(PutError::Credentials { .. }));
+        self.open = if tells { !away } else { self.open };
         let part = format!("link {}", self.name);
         let error = result.as_ref().err().filter(|_| away).map(|error| {
             let (what, remedy) = what_and_remedy(error);

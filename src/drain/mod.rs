@@ -1,13 +1,15 @@
 //! Stage 4 of 5: empties the buffer into the destinations, as fast as they let it and in order.
 //!
-//! One request a stream is on its way, with one record of each lane that is ready. Only what was refused is sent again, before anything
-//! later of its lane. While a destination is out of reach, one request at a time goes there as a probe.
+//! One request a stream is on its way, with one record of each lane that is ready; in a `live-first` stream two, one with what is live and
+//! one with what has waited. Only what was refused is sent again, before anything later of its lane. While a destination is out of reach,
+//! one request at a time goes there as a probe.
 //!
 //! Invariant: the buffer forgets what was confirmed and sets aside what is found to be invalid, and nothing else; whatever else happens
 //! to a request, its readings wait again.
 
 mod bisect;
 mod destination;
+mod lane;
 mod load;
 mod pace;
 mod pack;
@@ -31,12 +33,14 @@ pub use self::destination::Outlet;
 use self::{
     bisect::Ask,
     destination::{Destination, Gate},
+    lane::Fate,
     load::{Wanted, load},
-    stream::{Fate, LaneDrain, Next, Stream, Then},
+    stream::{Next, Stream, Then, Train},
 };
 use crate::{
     buffer::{Buffer, BufferError, Delivered, Lane, LaneId},
     clock::{self, Belief, Clock, Trust},
+    config::DrainOrder,
     kinesis::{Answer, Class, PutError, Record},
     status::{BEAT, LaneState, Status, what_and_remedy, with_causes},
 };
@@ -65,8 +69,10 @@ pub struct StreamSettings {
     pub linger: Duration,
     /// Today's lanes.
     pub lanes: Vec<Lane>,
-    /// Lanes of an older layout that still have something.
+    /// Lanes of an older layout, or earlier parts, that still have something, in the order in which they began.
     pub older: Vec<Lane>,
+    /// What goes first.
+    pub order: DrainOrder,
 }
 
 /// The stage; [`Self::run`] is its task.
@@ -89,6 +95,7 @@ enum Ended {
 /// A request that has come to an end.
 struct Put {
     stream: usize,
+    train: Train,
     /// Lanes that had nothing to send after all, or whose readings could not be read.
     empty: Vec<(usize, Ask)>,
     sent: Vec<Sent>,
@@ -109,9 +116,11 @@ impl Drain {
     /// Builds the stage.
     pub fn new(settings: DrainSettings, buffer: Buffer, status: Status) -> Self {
         let stream = |settings: StreamSettings| {
-            let older = settings.older.into_iter().map(|lane| LaneDrain::new(lane, true));
-            let lanes = older.chain(settings.lanes.into_iter().map(|lane| LaneDrain::new(lane, false))).collect();
-            Stream::new(&settings.name, &settings.target, settings.destination, settings.linger, lanes)
+            let StreamSettings { name, target, destination, linger, lanes, older, order } = settings;
+            let mut stream = Stream::new(&name, &target, destination, linger, order);
+            older.into_iter().for_each(|lane| stream.add(lane, true));
+            lanes.into_iter().for_each(|lane| stream.add(lane, false));
+            stream
         };
         let destination = |(name, outlet)| Destination::new(name, outlet, &status);
         Self {
@@ -125,25 +134,28 @@ impl Drain {
         }
     }
 
-    /// Sends until `finish`: then one last request a stream, and the end, when they are answered or at `give_up`. What has no answer
+    /// Sends until `finish`: then one last request a train, and the end, when they are answered or at `give_up`. What has no answer
     /// then is still in the buffer.
     pub async fn run(mut self, finish: CancellationToken, give_up: CancellationToken) {
-        let mut last_put = vec![false; self.streams.len()];
+        let mut last_put = vec![[false; 2]; self.streams.len()];
         loop {
             let finishing = finish.is_cancelled();
             let now = Instant::now();
             self.status.beat("drain", now);
             let mut wake = now + BEAT;
-            for (index, last) in last_put.iter_mut().enumerate() {
-                if self.streams[index].busy || *last {
-                    continue;
+            for (index, last_put) in last_put.iter_mut().enumerate() {
+                self.let_live_pass(now, index);
+                for (train, last) in Train::ALL.into_iter().zip(last_put) {
+                    if self.streams[index].is_busy(train) || *last {
+                        continue;
+                    }
+                    *last = finishing;
+                    match self.next(now, index, train, finishing) {
+                        Next::Send(lanes) => self.send(now, index, train, &lanes),
+                        Next::Wait(at) => wake = wake.min(at),
+                        Next::Idle => {}
+                    }
                 }
-                match self.next(now, index, finishing) {
-                    Next::Send(lanes) => self.send(now, index, &lanes),
-                    Next::Wait(at) => wake = wake.min(at),
-                    Next::Idle => {}
-                }
-                *last = finishing;
             }
             if finishing && self.in_flight.is_empty() {
                 return;
@@ -168,7 +180,22 @@ impl Drain {
         self.destinations.iter_mut().for_each(|destination| destination.try_at(now));
     }
 
-    fn next(&mut self, now: Instant, index: usize, hurry: bool) -> Next {
+    /// Lanes of a `live-first` stream that are behind go on in another part. While the link is away everything is behind, and nothing
+    /// would pass.
+    fn let_live_pass(&mut self, now: Instant, index: usize) {
+        let stream = &mut self.streams[index];
+        let destination = &self.destinations[stream.destination];
+        if !destination.is_open() {
+            return;
+        }
+        for lane in stream.behind(now, |lane| self.buffer.waiting(lane.id), destination.stride.bytes()) {
+            if let Some(part) = self.buffer.begin_part(stream.lanes[lane].lane.id) {
+                stream.begin_part(now, lane, part);
+            }
+        }
+    }
+
+    fn next(&mut self, now: Instant, index: usize, train: Train, hurry: bool) -> Next {
         // TLS finds every certificate invalid then, and AWS every signature; what waits is corrected when the clock is set.
         if self.clock.borrow().trust == Trust::Wrong {
             return Next::Idle;
@@ -181,12 +208,12 @@ impl Drain {
             Gate::Probed => return Next::Idle,
         }
         let buffer = &self.buffer;
-        stream.next(now, |lane| buffer.waiting(lane.id), destination.stride.bytes(), hurry)
+        stream.next(now, train, |lane| buffer.waiting(lane.id), destination.stride.bytes(), hurry)
     }
 
-    fn send(&mut self, started: Instant, index: usize, lanes: &[(usize, usize)]) {
+    fn send(&mut self, started: Instant, index: usize, train: Train, lanes: &[(usize, usize)]) {
         let stream = &mut self.streams[index];
-        stream.busy = true;
+        stream.set_busy(train, true);
         let destination = &mut self.destinations[stream.destination];
         destination.in_flight += 1;
         let wanted = |(lane, at_most): &(usize, usize)| {
@@ -209,20 +236,22 @@ impl Drain {
             let bytes = records.iter().map(Record::size).sum();
             let result =
                 if records.is_empty() { Ok(Vec::new()) } else { outlet.put(&target, records, stride.timeout(bytes)).await };
-            Ended::Put(Put { stream: index, empty, sent, started, result })
+            Ended::Put(Put { stream: index, train, empty, sent, started, result })
         }));
     }
 
     fn settle(&mut self, put: Put) {
         let now = Instant::now();
-        let Put { stream, empty, sent, started, result } = put;
-        self.streams[stream].lanes.iter_mut().for_each(|lane| lane.in_flight = 0);
+        let Put { stream, train, empty, sent, started, result } = put;
+        for lane in empty.iter().map(|(lane, _)| *lane).chain(sent.iter().map(|sent| sent.index)) {
+            self.streams[stream].lanes[lane].in_flight = 0;
+        }
         for (lane, asked) in empty {
             let then = self.streams[stream].empty(now, lane, asked, (self.random)());
             self.then(then, stream, "");
         }
         let destination = self.streams[stream].destination;
-        self.streams[stream].busy = false;
+        self.streams[stream].set_busy(train, false);
         self.destinations[destination].in_flight -= 1;
         if sent.is_empty() {
             return;
@@ -262,7 +291,7 @@ impl Drain {
             if fate == Fate::Accepted {
                 stream.accepted(sent.index, sent.asked, readings);
             }
-            stream.lanes[sent.index].settle(started, now, sent.bytes, fate, (self.random)());
+            stream.settle(sent.index, started, now, sent.bytes, fate, (self.random)());
         }
         let name = stream.name.clone();
         if self.status.solved(&part_of(&name)) {
@@ -293,7 +322,7 @@ impl Drain {
                 }
             }
             Then::SetAside(lane) => {
-                stream.busy = true;
+                stream.set_busy(stream.train(lane), true);
                 let (buffer, id, reason) = (self.buffer.clone(), stream.lanes[lane].lane.id, reason.to_owned());
                 self.in_flight.push(Box::pin(async move {
                     let result = buffer.set_aside(id, reason).await;
@@ -305,7 +334,7 @@ impl Drain {
 
     fn is_aside(&mut self, index: usize, lane: usize, result: &Result<bool, BufferError>) {
         let stream = &mut self.streams[index];
-        stream.busy = false;
+        stream.set_busy(stream.train(lane), false);
         stream.set_aside(Instant::now(), lane, matches!(result, Ok(true)));
     }
 
@@ -323,12 +352,14 @@ impl Drain {
         sent.iter().filter(|sent| !kept(sent)).for_each(|sent| self.buffer.release(sent.lane));
         match class {
             Class::Away | Class::Barred => {
-                records.iter().for_each(|(lane, ..)| stream.lanes[*lane].retries += 1);
-                self.destinations[stream.destination].is_away(now, started, class, random, &self.status);
+                records.iter().for_each(|(lane, ..)| stream.flows[stream.lanes[*lane].flow].retries += 1);
+                let index = stream.destination;
+                self.streams.iter_mut().filter(|stream| stream.destination == index).for_each(Stream::was_away);
+                self.destinations[index].is_away(now, started, class, random, &self.status);
             }
             Class::Throttled => {
                 for sent in sent {
-                    stream.lanes[sent.index].settle(started, now, sent.bytes, Fate::Throttled, random);
+                    stream.settle(sent.index, started, now, sent.bytes, Fate::Throttled, random);
                 }
             }
             Class::Credentials | Class::Held => {
@@ -352,12 +383,12 @@ impl Drain {
     fn report(&self, index: usize) {
         let stream = &self.streams[index];
         let mut lanes = BTreeMap::new();
-        for drain in &stream.lanes {
-            let state: &mut LaneState = lanes.entry(drain.lane.layout.number).or_default();
-            state.rate += drain.rate();
-            state.in_flight += drain.in_flight as u64;
-            state.retries += drain.retries;
-            state.throttled += drain.throttled;
+        for (index, flow) in stream.flows.iter().enumerate() {
+            let state: &mut LaneState = lanes.entry(flow.layout.number).or_default();
+            state.rate += flow.rate();
+            state.in_flight += stream.lanes.iter().filter(|lane| lane.flow == index).map(|lane| lane.in_flight as u64).sum::<u64>();
+            state.retries += flow.retries;
+            state.throttled += flow.throttled;
         }
         self.status.lock().streams.entry(stream.name.clone()).or_default().lanes = lanes.into_values().collect();
     }

@@ -1,16 +1,24 @@
 //! One stream on its way out: which lanes go into the next request, and what an answer means for them. Pure.
 //!
-//! Invariant: one record a lane is outstanding, so what was refused goes before anything later of its lane, and order survives.
+//! With `live-first`, a lane that is behind goes on in another part: what arrives from then on is live, and travels in requests of its own,
+//! beside those that carry what has waited. Both keep to the rate of their shard.
+//!
+//! Invariant: one record of a lane, or of a part of one, is outstanding, so what was refused goes before anything later of it, and order
+//! survives. Of the older parts of a lane only the oldest sends.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     bisect::{Ask, Search, Verdict},
-    pace::Pace,
+    lane::{Fate, Flow, LaneDrain},
 };
 use crate::{
     backoff::Backoff,
     buffer::{Lane, Waiting},
+    config::DrainOrder,
     kinesis::{
         Class,
         limits::{MAX_RECORDS_PER_REQUEST, OUR_MAX_RECORD},
@@ -19,10 +27,6 @@ use crate::{
 
 /// Smallest share of a request that a lane is given.
 const LEAST_RECORD_BYTES: usize = 4 << 10;
-/// A lane whose readings can't be read from the disk is tried again after this.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Longest wait before what may pass by itself is tried again.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// What needs a person is tried again about this often.
 const HOLD: Duration = Duration::from_mins(1);
 
@@ -30,6 +34,23 @@ const HOLD: Duration = Duration::from_mins(1);
 /// back together.
 pub(super) fn hold(random: f64) -> Duration {
     HOLD.mul_f64(0.75 + random / 4.0)
+}
+
+/// A live reading that has waited for longer makes its lane one that is behind. A part is live for as long at least, and as long again for
+/// every part that waits already, so that a link which can't carry even what arrives does not cut a lane into ever more.
+const BEHIND: Duration = Duration::from_secs(2);
+
+/// What of a stream goes into a request; one request of each is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Train {
+    /// What arrives now, where that goes first.
+    Live,
+    /// What has waited, and where the order is oldest-first everything.
+    Backlog,
+}
+
+impl Train {
+    pub(super) const ALL: [Self; 2] = [Self::Live, Self::Backlog];
 }
 
 /// One stream.
@@ -42,10 +63,13 @@ pub(super) struct Stream {
     pub(super) destination: usize,
     /// How long a reading may wait for company.
     pub(super) linger: Duration,
-    /// Those of older layouts come first.
+    /// What of it goes first.
+    order: DrainOrder,
+    /// In any order; a place stays a lane's own.
     pub(super) lanes: Vec<LaneDrain>,
-    /// A request is on its way.
-    pub(super) busy: bool,
+    pub(super) flows: Vec<Flow>,
+    /// By train: a request is on its way.
+    busy: [bool; 2],
     /// The lane that goes first, so that a small request is not always the same lanes'.
     turn: usize,
     /// Records that the service has accepted.
@@ -61,28 +85,6 @@ pub(super) struct Stream {
     credentials_failed: bool,
 }
 
-/// One lane.
-pub(super) struct LaneDrain {
-    pub(super) lane: Lane,
-    /// It is not of today's layout, and drains before those that are. Layouts drain in the order in which they were made.
-    pub(super) older: bool,
-    pub(super) pace: Pace,
-    /// Bytes that are on their way.
-    pub(super) in_flight: usize,
-    /// Bytes a second of the last record that was accepted.
-    throughput: f64,
-    hold_until: Option<Instant>,
-    backoff: Backoff,
-    /// While a record that the service calls invalid is being looked for: it goes only with lanes of the same company.
-    company: Option<u32>,
-    /// And once its own records are called invalid: the search for the reading.
-    search: Option<Search>,
-    /// Records that were sent again.
-    pub(super) retries: u64,
-    /// Records that were refused because the shard was full.
-    pub(super) throttled: u64,
-}
-
 /// What a stream can do now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -92,14 +94,6 @@ pub(super) enum Next {
     Wait(Instant),
     /// Nothing waits.
     Idle,
-}
-
-/// What became of one lane's record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Accepted,
-    Throttled,
-    Failed,
 }
 
 /// What follows from a request that failed for a reason that is its stream's own.
@@ -113,76 +107,17 @@ pub(super) enum Then {
     SetAside(usize),
 }
 
-impl LaneDrain {
-    pub(super) fn new(lane: Lane, older: bool) -> Self {
-        Self {
-            lane,
-            older,
-            pace: Pace::default(),
-            in_flight: 0,
-            throughput: 0.0,
-            hold_until: None,
-            backoff: Backoff::up_to(LONGEST_WAIT),
-            company: None,
-            search: None,
-            retries: 0,
-            throttled: 0,
-        }
-    }
-
-    /// What it has in common with the other lanes of its layout, and with no other layout of its stream.
-    fn generation(&self) -> (u16, Option<&str>) {
-        (self.lane.layout.of, self.lane.layout.template.as_deref())
-    }
-
-    /// When this lane may send what waits in it, `share` bytes at most.
-    fn ready_at(&self, now: Instant, waiting: Waiting, share: usize, linger: Duration) -> Instant {
-        let company = waiting.since.filter(|_| waiting.bytes < share as u64).map(|since| since + linger);
-        [self.pace.ready_at(), self.hold_until, company].into_iter().flatten().max().unwrap_or(now)
-    }
-
-    /// Bytes a second that it may send: what its shard leaves it, or what the link carried last.
-    pub(super) fn rate(&self) -> u64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a throughput is positive")]
-        self.pace.rate().unwrap_or(self.throughput as u64)
-    }
-
-    /// There was nothing to be had from it: not again at once.
-    pub(super) fn pause(&mut self, now: Instant) {
-        self.hold_until = Some(now + PAUSE);
-    }
-
-    /// Its record, sent at `sent`, was answered.
-    pub(super) fn settle(&mut self, sent: Instant, now: Instant, bytes: usize, fate: Fate, random: f64) {
-        match fate {
-            Fate::Accepted => {
-                self.pace.accepted(now, bytes);
-                self.throughput = bytes as f64 / now.saturating_duration_since(sent).as_secs_f64().max(0.001);
-                self.backoff.reset();
-                self.hold_until = None;
-            }
-            Fate::Throttled => {
-                self.pace.refused(sent, now, bytes);
-                self.throttled += 1;
-                self.retries += 1;
-            }
-            Fate::Failed => {
-                self.hold_until = Some(now + self.backoff.pause(random));
-                self.retries += 1;
-            }
-        }
-    }
-}
-
 impl Stream {
-    pub(super) fn new(name: &str, target: &str, destination: usize, linger: Duration, lanes: Vec<LaneDrain>) -> Self {
+    pub(super) fn new(name: &str, target: &str, destination: usize, linger: Duration, order: DrainOrder) -> Self {
         Self {
             name: name.into(),
             target: target.into(),
             destination,
             linger,
-            lanes,
-            busy: false,
+            order,
+            lanes: Vec::new(),
+            flows: Vec::new(),
+            busy: [false; 2],
             turn: 0,
             accepted: 0,
             companies: 0,
@@ -193,23 +128,113 @@ impl Stream {
         }
     }
 
-    /// What to do now. `waiting` tells what waits in each lane; `at_most` is the size of a request; `hurry` when there is no time left
-    /// to wait for company.
-    pub(super) fn next(&mut self, now: Instant, waiting: impl Fn(&Lane) -> Waiting, at_most: usize, hurry: bool) -> Next {
+    /// Adds a lane, behind those that it has.
+    pub(super) fn add(&mut self, lane: Lane, older: bool) {
+        let flow = self.flows.iter().position(|flow| flow.layout == lane.layout).unwrap_or_else(|| {
+            self.flows.push(Flow::new(lane.layout.clone()));
+            self.flows.len() - 1
+        });
+        let age = self.lanes.iter().map(|lane| lane.age + 1).max().unwrap_or_default();
+        let drain = LaneDrain::new(lane, older, age, flow);
+        // A part that had become empty, and begins again.
+        match self.lanes.iter_mut().find(|known| known.lane.id == drain.lane.id) {
+            Some(known) => *known = drain,
+            None => self.lanes.push(drain),
+        }
+    }
+
+    pub(super) fn is_busy(&self, train: Train) -> bool {
+        self.busy[train as usize]
+    }
+
+    pub(super) fn set_busy(&mut self, train: Train, busy: bool) {
+        self.busy[train as usize] = busy;
+    }
+
+    /// The train of a lane.
+    pub(super) fn train(&self, lane: usize) -> Train {
+        if self.order == DrainOrder::LiveFirst && !self.lanes[lane].older { Train::Live } else { Train::Backlog }
+    }
+
+    /// Lanes whose live readings have waited for too long, because more waits than their next record carries.
+    pub(super) fn behind(&self, now: Instant, waiting: impl Fn(&Lane) -> Waiting, at_most: usize) -> Vec<usize> {
+        if self.is_busy(Train::Live) {
+            return Vec::new();
+        }
+        let today = (0..self.lanes.len()).filter(|lane| self.train(*lane) == Train::Live);
+        let is_behind = |lane: &usize| {
+            let (drain, wait) = (&self.lanes[*lane], waiting(&self.lanes[*lane].lane));
+            if wait.bytes <= self.record_bytes(*lane, at_most) as u64 || wait.since.is_some_and(|since| now < since + BEHIND) {
+                return false;
+            }
+            let other = |other: &&LaneDrain| other.older && other.flow == drain.flow && waiting(&other.lane).bytes > 0;
+            let parts = u32::try_from(self.lanes.iter().filter(other).count()).unwrap_or(u32::MAX);
+            drain.began.is_none_or(|began| now >= began + BEHIND * (1 + parts))
+        };
+        today.filter(is_behind).collect()
+    }
+
+    /// What `lane` has is backlog from now on, and `part` is live.
+    pub(super) fn begin_part(&mut self, now: Instant, lane: usize, part: Lane) {
+        self.lanes[lane].older = true;
+        let id = part.id;
+        self.add(part, false);
+        if let Some(part) = self.lanes.iter_mut().find(|lane| lane.lane.id == id) {
+            part.began = Some(now);
+        }
+    }
+
+    /// What waits by now has waited for the link, and not because it carries too little.
+    pub(super) fn was_away(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.began = None);
+    }
+
+    fn record_bytes(&self, lane: usize, share: usize) -> usize {
+        share.min(OUR_MAX_RECORD.as_len()).min(self.flows[self.lanes[lane].flow].pace.record_bytes())
+    }
+
+    /// The lanes that `train` may carry now. An older layout sends its readings elsewhere, and those of a younger one must not overtake
+    /// them; of the older parts of a lane, neither.
+    fn may_send(&self, train: Train, waiting: &[Waiting]) -> Vec<usize> {
+        let today = || (0..self.lanes.len()).filter(|lane| !self.lanes[*lane].older && self.train(*lane) == train).collect();
+        if train == Train::Live {
+            return today();
+        }
+        let has_something = |lane: &usize| self.lanes[*lane].older && (waiting[*lane].bytes > 0 || waiting[*lane].expected);
+        let mut older: Vec<usize> = (0..self.lanes.len()).filter(has_something).collect();
+        older.sort_unstable_by_key(|lane| self.lanes[*lane].age);
+        let Some(oldest) = older.first().map(|lane| self.lanes[*lane].generation()) else { return today() };
+        let mut numbers = BTreeSet::new();
+        let first = older.into_iter().take_while(|lane| self.lanes[*lane].generation() == oldest);
+        first.filter(|lane| numbers.insert(self.lanes[*lane].lane.layout.number)).collect()
+    }
+
+    /// What to do now with `train`. `waiting` tells what waits in each lane; `at_most` is the size of a request; `hurry` when there is no
+    /// time left to wait for company.
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        train: Train,
+        waiting: impl Fn(&Lane) -> Waiting,
+        at_most: usize,
+        hurry: bool,
+    ) -> Next {
         if let Some(until) = self.hold_until.filter(|until| *until > now) {
             return Next::Wait(until);
         }
         let waiting: Vec<Waiting> = self.lanes.iter().map(|lane| waiting(&lane.lane)).collect();
-        // Another layout sends its readings elsewhere; those of a younger one must not overtake them.
-        let older = self.lanes.iter().zip(&waiting).filter(|(lane, waiting)| lane.older && (waiting.bytes > 0 || waiting.expected));
-        let oldest = older.map(|(lane, _)| lane).min_by_key(|lane| lane.lane.id).map(LaneDrain::generation);
-        let has_turn = |lane: &LaneDrain| oldest.is_none_or(|oldest| lane.older && lane.generation() == oldest);
+        let may_send = self.may_send(train, &waiting);
         let linger = if hurry { Duration::ZERO } else { self.linger };
         let count = self.lanes.len();
+        let ready_at = |index: usize| {
+            let lane = &self.lanes[index];
+            let own = lane.ready_at(waiting[index], at_most.min(OUR_MAX_RECORD.as_len()), linger);
+            own.max(self.flows[lane.flow].ready_at()).unwrap_or(now)
+        };
         let candidates = (self.turn..self.turn + count)
             .map(|index| index % count)
-            .filter(|index| waiting[*index].bytes > 0 && has_turn(&self.lanes[*index]))
-            .map(|index| (index, self.lanes[index].ready_at(now, waiting[index], at_most.min(OUR_MAX_RECORD.as_len()), linger)));
+            .filter(|index| waiting[*index].bytes > 0 && may_send.contains(index))
+            .map(|index| (index, ready_at(index)));
         let (ready, later): (Vec<_>, Vec<_>) = candidates.partition(|(_, at)| *at <= now);
         if ready.is_empty() {
             return later.iter().map(|(_, at)| *at).min().map_or(Next::Idle, Next::Wait);
@@ -219,11 +244,19 @@ impl Stream {
             ready.iter().map(|(index, _)| *index).filter(|index| self.lanes[*index].company == company).collect();
         chosen.truncate(MAX_RECORDS_PER_REQUEST.min((at_most / LEAST_RECORD_BYTES).max(1)));
         let share = at_most / chosen.len();
-        let bytes = |index: usize| share.min(OUR_MAX_RECORD.as_len()).min(self.lanes[index].pace.record_bytes());
         // Whoever was ready and had to stay goes first next time.
         let left_out = ready.iter().map(|(index, _)| *index).find(|index| !chosen.contains(index));
         self.turn = left_out.unwrap_or((chosen[chosen.len() - 1] + 1) % count);
-        Next::Send(chosen.into_iter().map(|index| (index, bytes(index))).collect())
+        Next::Send(chosen.into_iter().map(|index| (index, self.record_bytes(index, share))).collect())
+    }
+
+    /// The record of `lane`, of `bytes` and sent at `sent`, was answered.
+    pub(super) fn settle(&mut self, lane: usize, sent: Instant, now: Instant, bytes: usize, fate: Fate, random: f64) {
+        let lane = &mut self.lanes[lane];
+        self.flows[lane.flow].settle(sent, now, bytes, fate, random);
+        if fate == Fate::Accepted {
+            lane.hold_until = None;
+        }
     }
 
     /// What of `lane` goes into its next record.

@@ -236,7 +236,6 @@ fn an_endpoint_that_only_private_dns_can_make_private_is_a_warning() {
 #[test]
 fn settings_of_later_versions_are_refused_as_unknown() {
     let later = [
-        ("[streams.s]", "drain_order = \"oldest-first\""),
         ("[streams.s]", "aggregation = \"auto\""),
         ("[destinations.cloud]\nkind = \"kinesis\"", "max_rate = \"1 MiB/s\""),
         ("[http]", "token_file = \"/etc/headwater/token\""),
@@ -372,6 +371,19 @@ fn what_firehose_has_no_use_for_is_a_warning_and_a_name_that_it_cannot_have_is_w
         "9: streams.s.stream is {long:?}; write the stream's name, not its ARN: 1 to 64 of A-Z, a-z, 0-9, '_', '-' and '.'"
     );
     assert_eq!(said, [expected]);
+}
+
+#[test]
+fn raw_readings_that_nobody_could_sort_are_a_warning() {
+    let text = format!(
+        "[sources.a]\nkind = \"mqtt\"\ntopics = [\"a\"]\n\
+         [streams.s]\nencoding = \"raw\"\ndrain_order = \"live-first\"\nstream = \"s\"\ndestination = \"cloud\"\nfrom = [\"a\"]\n{CLOUD}"
+    );
+    let loaded = config::parse(&text, "gw").unwrap();
+
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let expected = "configuration:6: streams.s.drain_order is \"live-first\", and raw readings have no `seq` by which a consumer could sort them; write \"oldest-first\", or \"cbor\" or \"json\" for the encoding";
+    assert_eq!(warnings, [expected]);
 }
 
 #[test]

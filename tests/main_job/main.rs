@@ -20,6 +20,7 @@ mod emulators;
 mod field;
 mod firehose;
 mod life;
+mod live;
 mod order;
 mod overflow;
 mod power;

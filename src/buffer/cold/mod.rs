@@ -68,8 +68,8 @@ pub struct ColdLane {
     pub(super) salvaged: bool,
     /// The last name that its row knows.
     pub(super) previous: Option<Previous>,
-    /// Of the layouts that a lane had, the last one has the highest.
-    pub(super) named: i64,
+    /// Of the lanes of its stream, the one that began last has the highest.
+    pub(super) rank: i64,
 }
 
 impl ColdFile {
@@ -140,7 +140,7 @@ impl ColdFile {
     /// The lanes that the file knows: those that hold older readings first. None when its list of lanes can't be read.
     pub fn lanes(&self) -> Option<Vec<ColdLane>> {
         let mut lanes: Vec<ColdLane> = self.rows("lane")?.iter().map(lane_from).collect::<Option<_>>()?;
-        lanes.sort_by_key(|lane| (!lane.salvaged, lane.lane.id));
+        lanes.sort_by_key(|lane| (!lane.salvaged, lane.rank, lane.lane.id));
         Some(lanes)
     }
 
@@ -239,7 +239,7 @@ pub struct Refused {
 impl ColdLane {
     /// A lane of a file whose own list of lanes can't be read.
     pub(super) fn guessed(layout: Layout) -> Self {
-        Self { lane: Lane { id: LaneId(0), layout }, salvaged: false, previous: None, named: 0 }
+        Self { lane: Lane { id: LaneId(0), layout }, salvaged: false, previous: None, rank: 0 }
     }
 }
 
@@ -273,7 +273,7 @@ fn lane_from((id, columns): &(i64, Vec<Value>)) -> Option<ColdLane> {
     };
     let run = columns.get(8).and_then(Value::integer).map(|run| RunId(run.cast_unsigned()));
     let previous = run.zip(number(9)).map(|(run, seq)| Previous { run, seq });
-    let named = columns.get(10).and_then(Value::integer).unwrap_or_default();
+    let rank = columns.get(10).and_then(Value::integer).unwrap_or_default();
     let salvaged = matches!(columns.get(11), Some(Value::Text(_)));
-    Some(ColdLane { lane: Lane { id: LaneId((*id).try_into().ok()?), layout }, salvaged, previous, named })
+    Some(ColdLane { lane: Lane { id: LaneId((*id).try_into().ok()?), layout }, salvaged, previous, rank })
 }

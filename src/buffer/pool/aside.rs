@@ -94,6 +94,7 @@ impl Pool {
 
     /// `cut` of `lane` is on the disk.
     pub(in crate::buffer) fn set_aside(&mut self, now: Instant, lane: LaneId, cut: &Cut) -> Receipts {
+        self.have_begun(&[lane]);
         let Some(state) = self.lanes.get_mut(&lane) else { return Receipts::new() };
         state.outstanding = 0;
         state.waiting.subtract(cut.readings, cut.bytes);

@@ -20,15 +20,7 @@ fn pool() -> Pool {
     let mut pool = Pool::new(Policy { hold: HOLD, memory: 10_000, device: "gw".into(), streams });
     for id in [LANE, OTHER] {
         let layout = Layout { stream: "s".into(), number: 0, of: 1, partition_key: "k".into(), hash_key: None, template: None };
-        pool.add_lane(StoredLane {
-            lane: Lane { id, layout },
-            next: 0,
-            previous: None,
-            named: 0,
-            salvage: None,
-            ends: None,
-            gone: (0, 0),
-        });
+        pool.add_lane(StoredLane::new(Lane { id, layout }));
     }
     pool.add_source(SOURCE, 3, Vec::new());
     pool

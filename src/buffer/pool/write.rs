@@ -1,7 +1,7 @@
 //! When something has to be written, and what goes into the transaction.
 
 use super::{
-    BTreeMap, Boot, Chunk, Delete, Duration, Earlier, Gap, Held, Instant, Pool, Receipts, Setting, newest, repeats::Receipt,
+    BTreeMap, Boot, Chunk, Delete, Duration, Earlier, Gap, Held, Instant, LaneId, Pool, Receipts, Setting, newest, repeats::Receipt,
 };
 
 /// Most bytes in one transaction: bounds the WAL, and the time that one commit takes.
@@ -43,6 +43,8 @@ pub(in crate::buffer) struct Right {
 #[derive(Debug, Default)]
 pub(in crate::buffer) struct Write {
     pub(in crate::buffer) rows: Vec<WriteRow>,
+    /// Lanes that the file does not know to have begun.
+    pub(in crate::buffer) begins: Vec<LaneId>,
     pub(in crate::buffer) deletes: Vec<Delete>,
     pub(in crate::buffer) receipts: Vec<Receipt>,
     /// What readings need whose clock was set later, where there are any on the disk.
@@ -136,6 +138,7 @@ impl Pool {
         if !write.rows.is_empty() {
             // What is due by `hold` takes everything with it: a second commit costs more than a larger one.
             self.writing.asked = self.writing.asked.max(self.next_group);
+            write.begins = self.begun(write.rows.iter().map(|row| row.chunk.lane));
             write.receipts = self.receipts(groups_below);
             write.groups_below = groups_below;
         }
@@ -188,6 +191,7 @@ impl Pool {
             let Some(state) = self.lanes.get_mut(&delete.lane) else { continue };
             state.deleted_below = state.deleted_below.max(delete.up_to + 1);
         }
+        self.have_begun(&write.begins);
         for row in &write.rows {
             let Some(state) = self.lanes.get_mut(&row.chunk.lane) else { continue };
             state.written_below = state.written_below.max(row.number + 1);

@@ -5,7 +5,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{Delete, Insert, PAGE_BYTES, Store, checksum, delete_chunks, insert};
+use super::{Delete, Insert, PAGE_BYTES, Store, checksum, delete_chunks, insert, lanes};
 use crate::{
     buffer::{BufferError, LaneId, Rejected},
     reading::Timestamp,
@@ -33,6 +33,8 @@ pub(in crate::buffer) struct Aside<'a> {
     pub(in crate::buffer) from: u64,
     /// What is left of the chunk, and takes its place; none when nothing is.
     pub(in crate::buffer) rest: Option<Insert<'a>>,
+    /// As in [`super::Transaction`].
+    pub(in crate::buffer) begins: &'a [LaneId],
     pub(in crate::buffer) reading: &'a Rejected,
     pub(in crate::buffer) at: Timestamp,
 }
@@ -87,6 +89,7 @@ impl Store {
         if let Some(rest) = &aside.rest {
             insert(&tx, rest)?;
         }
+        lanes::begin(&tx, aside.begins)?;
         let mut gone = 0;
         while left.readings > 0 && left.bytes + size(aside.reading) > most {
             let oldest: Option<(i64, u64)> = tx

@@ -76,7 +76,7 @@ impl Store {
             // Below that of today's lanes, in which the next name is given.
             let mut rank = i64::MIN / 2;
             let mut in_order: Vec<&ColdLane> = lanes.iter().collect();
-            in_order.sort_by_key(|lane| lane.named);
+            in_order.sort_by_key(|lane| lane.rank);
             for ColdLane { lane: Lane { layout, .. }, previous, .. } in in_order.into_iter().rev() {
                 if known.contains(&layout) {
                     continue;

@@ -36,7 +36,7 @@ fn rejected(bench: &Bench) -> Vec<(u64, String, String)> {
 
 impl Bench {
     /// One chunk of several readings, in memory.
-    fn appends(&mut self, readings: &[&str]) {
+    pub(super) fn appends(&mut self, readings: &[&str]) {
         let n = readings.len() as u64;
         let chunk = Chunk {
             lane: self.lane(),

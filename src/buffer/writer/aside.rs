@@ -45,7 +45,10 @@ impl Writer {
         };
         let malformed = |source| BufferError::Malformed { path: self.store.path().to_owned(), source };
         let cut = Cut::new(&whole, position, reason).map_err(|error| malformed(error.into()))?;
-        let from = self.shared.lock().pool.deleted_below(lane);
+        let (from, begins) = {
+            let inner = self.shared.lock();
+            (inner.pool.deleted_below(lane), inner.pool.begun([lane]))
+        };
         let rest = cut.rest.as_ref().map(|(chunk, earlier)| Insert {
             number: cut.number,
             chunk,
@@ -53,7 +56,7 @@ impl Writer {
             gap: cut.gap,
             from: cut.number,
         });
-        let aside = Aside { lane, number: cut.number, from, rest, reading: &cut.reading, at: clock::now() };
+        let aside = Aside { lane, number: cut.number, from, rest, begins: &begins, reading: &cut.reading, at: clock::now() };
         let gone = self.store.put_aside(&aside)?;
 
         let mut inner = self.shared.lock();

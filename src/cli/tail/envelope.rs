@@ -14,6 +14,10 @@ pub(in crate::cli) struct Names {
     pub(in crate::cli) lane: String,
     /// Only readings have it.
     pub(in crate::cli) seq: Option<u64>,
+    /// Its own time, or when it arrived.
+    pub(in crate::cli) ts: Option<i64>,
+    /// When it arrived, where `ts` is its own time.
+    pub(in crate::cli) rx: Option<i64>,
     /// On the first reading of a lane in a run.
     pub(in crate::cli) prev: Option<Previous>,
     /// Only a notice has it, and the two below: the first that was dropped.
@@ -40,6 +44,11 @@ impl Names {
             (None, Some(from), Some(to)) if from <= to => Some((from, to)),
             _ => None,
         }
+    }
+
+    /// When it arrived, in ms; only readings say it.
+    pub(in crate::cli) fn arrived(&self) -> Option<i64> {
+        self.rx.or(self.ts)
     }
 
     /// The lane's number, as in `readings/0`.

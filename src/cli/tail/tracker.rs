@@ -83,12 +83,16 @@ impl Tracker {
             verdict.gaps.extend(self.expect_until(before, previous.seq));
         }
         let Some((from, to)) = names.span() else { return verdict };
-        let followed = || self.runs.keys().any(|known| known.dev == key.dev && known.lane == key.lane);
         if !self.runs.contains_key(&key) {
-            // Where a lane was followed before, a new run of it is known to begin with 0.
-            let first = if followed() { 0 } else { from };
+            let followed = self.runs.iter().filter(|(known, _)| known.dev == key.dev && known.lane == key.lane);
+            let since = followed.map(|(_, run)| run.since).min();
+            let arrived = names.arrived();
+            // Where a lane was followed before, a new run of it is known to begin with 0. One that arrived earlier is an old one, whose
+            // readings have waited while later ones were sent: what came of it before we began to read is not known.
+            let is_new = since.is_some_and(|since| arrived >= since);
+            let first = if is_new { 0 } else { from };
             self.make_room();
-            self.runs.insert(key.clone(), Run::beginning_with(first));
+            self.runs.insert(key.clone(), Run::beginning_with(first, arrived));
         }
         let run = self.runs.get_mut(&key).expect("it was put in just now");
         run.heard = self.clock;
@@ -148,6 +152,8 @@ struct Run {
     /// By their first number, the last and how many of them are gone, what notices say that leave some.
     thinned: BTreeMap<u64, (u64, u64)>,
     heard: u64,
+    /// When the first reading that was seen of it arrived, if that is known.
+    since: Option<i64>,
 }
 
 /// Numbers up to `end`, not included.
@@ -159,9 +165,9 @@ struct Hole {
 }
 
 impl Run {
-    fn beginning_with(first: u64) -> Self {
+    fn beginning_with(first: u64, since: Option<i64>) -> Self {
         let before = (first > 0).then_some((0, Hole { end: first, missed: false }));
-        Self { next: first, holes: before.into_iter().collect(), thinned: BTreeMap::new(), heard: 0 }
+        Self { next: first, holes: before.into_iter().collect(), thinned: BTreeMap::new(), heard: 0, since }
     }
 
     /// Notes `from..=to`. Says whether any of it is new, and which numbers before it are missing.
@@ -315,6 +321,36 @@ mod tests {
         let mut tracker = Tracker::default();
         tracker.look(&reading("a", 9));
         assert_eq!(gaps(&tracker.look(&reading("b", 3))), [("b", 0, 2)]);
+    }
+
+    #[test]
+    fn a_run_whose_readings_have_waited_while_later_ones_came_lacks_only_what_it_skips() {
+        let mut tracker = Tracker::default();
+        let arrived = |run, seq, ts| Names { ts: Some(ts), ..reading(run, seq) };
+        let ended = Some(super::super::envelope::Previous { run: "old".into(), seq: 9 });
+        tracker.look(&Names { prev: ended, ..arrived("new", 0, 1000) });
+
+        assert_eq!(tracker.look(&arrived("old", 7, 500)), Verdict::default(), "it may have sent the first seven before");
+        assert_eq!(tracker.look(&arrived("new", 1, 1001)), Verdict::default());
+        assert_eq!(gaps(&tracker.look(&arrived("old", 9, 502))), [("old", 8, 8)]);
+        assert_eq!(tracker.look(&arrived("old", 8, 501)), Verdict::default());
+        assert_eq!(tracker.counts(), Counts { readings: 5, ..Counts::default() });
+
+        assert_eq!(gaps(&tracker.look(&arrived("newer", 2, 2000))), [("newer", 0, 1)]);
+    }
+
+    #[test]
+    fn what_waits_while_later_readings_come_is_told_of_once_and_not_missing_when_it_came() {
+        let mut tracker = Tracker::default();
+        tracker.look(&reading("a", 0));
+        let live = |n| 100 + n;
+        let told: usize = (0..10).map(|n| tracker.look(&reading("a", live(n))).gaps.len()).sum();
+        assert_eq!((told, tracker.counts().missing), (1, 99));
+        for n in 1..100 {
+            assert_eq!(tracker.look(&reading("a", n)), Verdict::default());
+            assert_eq!(tracker.look(&reading("a", live(9 + n))), Verdict::default());
+        }
+        assert_eq!(tracker.counts().missing, 0);
     }
 
     #[test]

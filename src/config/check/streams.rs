@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::{
-        Config, DestinationConfig, Encoding, StreamConfig,
+        Config, DestinationConfig, DrainOrder, Encoding, StreamConfig,
         mistake::{nearest, one_of},
     },
     units::format_duration,
@@ -111,6 +111,11 @@ fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut P
             let text = format!("has {unknown:?}, which is not filled in; write {} or none", known.join(" or "));
             problems.wrong(&at("partition_key"), text);
         }
+    }
+    if stream.drain_order == DrainOrder::LiveFirst && stream.encoding == Encoding::Raw {
+        let text = "is \"live-first\", and raw readings have no `seq` by which a consumer could sort them; write \"oldest-first\", or \
+                    \"cbor\" or \"json\" for the encoding";
+        problems.warn(&at("drain_order"), text).rests_on(&["streams", name, "encoding"]);
     }
     let hold = config.buffer.hold;
     if stream.enabled && !hold.is_zero() && stream.linger >= hold {
