@@ -4,6 +4,7 @@
 //! to recover, and it is always the same.
 
 mod clock;
+mod disk;
 
 use std::{
     collections::BTreeMap,
@@ -115,12 +116,26 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
 
     let plan = Plan::new(&config);
     let clock = Clock::new(config.device.clock_synchronized.clone(), Boot(run.0));
-    let Opened { buffer, lanes, older, known, closed } = open_buffer(&config, &plan, &status).await?;
+    let mut stages = Stages::default();
+    stages.spawn("web", {
+        let (http, socket) = (config.http.clone(), config.device.socket.clone());
+        let view = View::new(&config.device, run.to_string(), started, status.clone());
+        let close = close.clone();
+        async move {
+            web::run(&http, &socket, view, close).await;
+            Ok(())
+        }
+    });
+    let Some(opened) = disk::opened(&config, &plan, &status, &stop).await? else {
+        close.cancel();
+        stages.ended_within(Instant::now() + STOP_WITHIN, |_| true).await;
+        return Ok(());
+    };
+    let Opened { buffer, lanes, older, known, closed } = opened;
     let destinations = open_destinations(&config).await?;
     let (intakes, ingest) = ingest_stage(&config, &plan, run, &clock, &lanes, &buffer, &status);
     let drain = drain_stage(&config, destinations, &clock, &lanes, &older, &buffer, &status);
 
-    let mut stages = Stages::default();
     stages.spawn("buffer", async move {
         // Ends when its thread does, be it by a panic.
         closed.await.map_or(Ok(()), |error| Err(error.into()))
@@ -129,15 +144,6 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
         let watch = clock::watch(clock, buffer.clone(), status.clone(), stop.clone());
         async move {
             watch.await;
-            Ok(())
-        }
-    });
-    stages.spawn("web", {
-        let (http, socket) = (config.http.clone(), config.device.socket.clone());
-        let view = View::new(&config.device, run.to_string(), started, status.clone());
-        let close = close.clone();
-        async move {
-            web::run(&http, &socket, view, close).await;
             Ok(())
         }
     });

@@ -1,6 +1,12 @@
 //! What can go wrong with the buffer's files.
 
-use std::path::PathBuf;
+use std::{
+    io::{
+        self,
+        ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied},
+    },
+    path::PathBuf,
+};
 
 use super::store::Process;
 
@@ -8,7 +14,10 @@ use super::store::Process;
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError {
     /// The folder or the file cannot be made or read.
-    #[error("cannot open the buffer {path}; check that its folder exists and that this user may write there")]
+    #[error(
+        "cannot open the buffer {path}; check that its folder exists, that this user may write there, and that the disk has room and is \
+         neither read-only nor failing"
+    )]
     Open {
         /// The database file.
         path: PathBuf,
@@ -99,6 +108,20 @@ pub enum BufferError {
     /// The thread that owns the file is gone.
     #[error("the buffer is closed")]
     Closed,
+}
+
+impl BufferError {
+    /// Whether the same may succeed later without anyone changing the configuration or the folder: the disk may have room again, be
+    /// mounted again, or answer again.
+    pub fn passes_by_itself(&self) -> bool {
+        let (Self::Open { source, .. } | Self::Read { source, .. } | Self::Write { source, .. } | Self::SetAside { source, .. }) =
+            self
+        else {
+            return matches!(self, Self::Full { .. });
+        };
+        let kind = source.downcast_ref::<io::Error>().map(io::Error::kind);
+        !matches!(kind, Some(PermissionDenied | NotFound | NotADirectory | IsADirectory))
+    }
 }
 
 /// A cause from below, whose type stays where it is known.

@@ -21,6 +21,8 @@ mod time;
 mod vfs;
 
 pub use lock::{Process, owner_of};
+#[cfg(test)]
+pub(super) use vfs::bad_sectors;
 pub(super) use {
     aside::{Aside, SetAside},
     gaps::Gap,
@@ -38,7 +40,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, Row, params};
+use rusqlite::{Connection, ErrorCode, Row, ffi, params};
 
 use self::{gaps::STORED, lock::Lock, reserve::Reserve};
 use super::{BufferError, Chunk, LaneId};
@@ -252,12 +254,21 @@ impl Store {
         if let Some(damaged) = self.damaged(&source) {
             return damaged;
         }
+        if is_unreadable(&source) {
+            return BufferError::Read { path: self.path.clone(), source: source.into() };
+        }
         if no_room {
             self.reserve.give_up();
         } else if source.sqlite_error_code() == Some(ErrorCode::DiskFull) {
             return BufferError::Full { path: self.path.clone() };
         }
         BufferError::Write { path: self.path.clone(), source: source.into() }
+    }
+
+    /// From now on the file and its log stay as they are, so that what is on them can be salvaged.
+    pub(super) fn is_left_alone(&self) {
+        let kept = quarantine::keep_log(&self.connection, true);
+        debug_assert!(kept.is_ok(), "SQLite knows this setting");
     }
 
     /// Where SQLite finds the file damaged, it is left as it is from then on, so that what is on it can be salvaged.
@@ -273,10 +284,15 @@ impl Store {
         if !corrupt && !misread {
             return None;
         }
-        let kept = quarantine::keep_log(&self.connection, true);
-        debug_assert!(kept.is_ok(), "SQLite knows this setting");
+        self.is_left_alone();
         Some(BufferError::Damaged { path: self.path.clone(), source: source.to_string().into() })
     }
+}
+
+/// Whether the disk did not give what is on it. With `EIO` and `ENXIO` SQLite takes it for damage at once. Source: `unixRead` of its
+/// `os_unix.c`.
+fn is_unreadable(source: &rusqlite::Error) -> bool {
+    matches!(source.sqlite_extended_error_code(), Some(ffi::SQLITE_IOERR_READ | ffi::SQLITE_IOERR_CORRUPTFS))
 }
 
 fn delete_chunks(tx: &rusqlite::Transaction, delete: &Delete, more_comes: bool) -> rusqlite::Result<()> {

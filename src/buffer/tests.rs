@@ -18,6 +18,7 @@ const SOURCE: SourceId = SourceId(0);
 mod migration;
 mod parts;
 mod salvage;
+mod sectors;
 
 struct Bench {
     dir: TempDir,

@@ -39,10 +39,19 @@ const OVERFLOW: &str = "overflow";
 /// A buffer at its bound drops with every other chunk; it is one overflow until this long nothing had to go.
 const OVERFLOW_IS_OVER: Duration = Duration::from_mins(1);
 
+/// What the disk does not give after so many attempts is damaged: a worn card goes on like that, whatever else it still does.
+const ATTEMPTS: u8 = 3;
+
 /// Opens the file, or makes it. One that is found damaged is set aside, and a new one is made.
 pub(super) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
-    match try_open(settings, layouts, status.clone()) {
-        Err(error @ BufferError::Damaged { .. }) => {
+    let mut opened = try_open(settings, layouts, status.clone());
+    for _ in 1..ATTEMPTS {
+        if matches!(opened, Err(BufferError::Read { .. })) {
+            opened = try_open(settings, layouts, status.clone());
+        }
+    }
+    match opened {
+        Err(error @ (BufferError::Damaged { .. } | BufferError::Read { .. })) => {
             let aside = quarantine(&settings.path, clock::now())?;
             warn!("{}; it is {}", with_causes(&error), aside.display());
             try_open(settings, layouts, status)
@@ -141,6 +150,7 @@ pub(super) fn prepare(settings: &BufferSettings, layouts: &[Layout], status: Sta
         aside,
         looked: (settings.world.now)(),
         damaged: OnceCell::new(),
+        unread: BTreeMap::new(),
     };
     writer.report();
     writer.tell_of_set_aside();
@@ -176,7 +186,23 @@ pub(super) struct Writer {
     looked: Instant,
     /// SQLite has found that the file is not as it was written.
     damaged: OnceCell<String>,
+    /// What the disk did not give, and how often in succession.
+    unread: BTreeMap<(LaneId, Work), u8>,
 }
+
+/// What reads the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    Drain,
+    Overflow,
+    Aside,
+    /// For no lane alone.
+    Commit,
+    Tidy,
+}
+
+/// Stands for all lanes.
+const NO_LANE: LaneId = LaneId(0);
 
 /// What follows a step of the work.
 pub(super) enum Turn<'a> {
@@ -317,7 +343,8 @@ impl Writer {
                 if self.shared.status.solved(PART) {
                     info!("the buffer can be written again");
                 }
-                if let Err(error) = self.store.keep_up().and_then(|()| self.store.shrink_if_worth_it()) {
+                self.keeps_up();
+                if let Err(error) = self.store.shrink_if_worth_it() {
                     self.complain(&error);
                 }
                 self.report();
@@ -358,7 +385,36 @@ impl Writer {
             right: write.right.map(|Right { boot, set, .. }| (boot, set)),
             salvaged: None,
         };
-        self.store.commit(&transaction)
+        let done = self.store.commit(&transaction);
+        self.tried(NO_LANE, Work::Commit, &done);
+        done
+    }
+
+    /// What follows a commit.
+    fn keeps_up(&mut self) {
+        let done = self.store.keep_up();
+        self.tried(NO_LANE, Work::Tidy, &done);
+        if let Err(error) = done {
+            self.complain(&error);
+        }
+    }
+
+    /// Takes notice of whether the disk gave what was to be read.
+    fn tried<T>(&mut self, lane: LaneId, work: Work, done: &Result<T, BufferError>) {
+        match done {
+            Ok(_) => {
+                self.unread.remove(&(lane, work));
+            }
+            Err(BufferError::Read { source, .. }) => {
+                let attempts = self.unread.entry((lane, work)).or_default();
+                *attempts += 1;
+                if *attempts >= ATTEMPTS {
+                    self.store.is_left_alone();
+                    self.damaged.get_or_init(|| format!("it can't be read: {source}"));
+                }
+            }
+            Err(_) => {}
+        }
     }
 
     /// The clock was set: what waits on the disk arrived at another time than was believed.
@@ -371,9 +427,10 @@ impl Writer {
         }
     }
 
-    fn read(&self, request: ReadRequest) {
+    fn read(&mut self, request: ReadRequest) {
         let ReadRequest { lane, from, at_most, reply } = request;
         let result = self.store.read(lane, from.number, at_most);
+        self.tried(lane, Work::Drain, &result);
         let mut inner = self.shared.lock();
         let answer = result.map(|stored| {
             // What follows a corrupt chunk is read next time, when the corrupt one is the head of its lane and can be given up.

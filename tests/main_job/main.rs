@@ -16,6 +16,7 @@ mod backpressure;
 mod clock;
 mod delivery;
 mod demo;
+mod disk;
 mod emulators;
 mod field;
 mod firehose;

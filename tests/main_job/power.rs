@@ -173,6 +173,6 @@ async fn power_cuts_lose_nothing_at_qos_2_either() {
 }
 
 /// Writes at once, at a broker that logs what it gets.
-fn acknowledging() -> Plan {
+pub(super) fn acknowledging() -> Plan {
     Gateway::new().set("buffer.hold", "0s").broker(|broker| broker.setting("log_type", "all"))
 }

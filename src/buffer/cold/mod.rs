@@ -8,6 +8,8 @@
 
 mod pages;
 mod row;
+#[cfg(test)]
+mod sectors;
 mod tree;
 mod wal;
 
@@ -76,7 +78,10 @@ impl ColdFile {
     /// Opens the file at `path`, and its write-ahead log if there is one. Errors: neither is there, or the disk can't be read.
     pub fn open(path: &Path) -> Result<Self, BufferError> {
         let failed = |source: io::Error| BufferError::Read { path: path.into(), source: source.into() };
-        let pages = Pages::open(path).map_err(failed)?;
+        Self::of(path, Pages::open(path).map_err(failed)?)
+    }
+
+    fn of(path: &Path, pages: Pages) -> Result<Self, BufferError> {
         if pages.database_len.is_none() && !pages.wal.exists {
             return Err(BufferError::Missing { path: path.into() });
         }

@@ -20,9 +20,27 @@ const SQLITE: &[u8; 16] = b"SQLite format 3\0";
 /// One page.
 pub(super) type Page = [u8; PAGE_LEN];
 
+/// What is read at any place. A test has one with bad sectors.
+pub(super) trait ReadAt: Send {
+    /// Its bytes.
+    fn bytes(&self) -> io::Result<u64>;
+    /// Fills `bytes` from the place `at` on.
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
+}
+
+impl ReadAt for File {
+    fn bytes(&self) -> io::Result<u64> {
+        self.metadata().map(|of| of.len())
+    }
+
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        self.read_exact_at(bytes, at)
+    }
+}
+
 /// A database and its log.
 pub(super) struct Pages {
-    database: Option<File>,
+    database: Option<Box<dyn ReadAt>>,
     /// Whole pages in the database's own file.
     pub(super) in_database: u32,
     /// Bytes of the database's own file, if there is one.
@@ -50,14 +68,19 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 impl Pages {
     /// Opens the file at `path` and its log; either may be missing.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let existing = |path: &Path| match File::open(path) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        let existing = |path: &Path| -> io::Result<Option<Box<dyn ReadAt>>> {
+            match File::open(path) {
+                Ok(file) => Ok(Some(Box::new(file))),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
         };
-        let database = existing(path)?;
-        let log = existing(&beside(path, "-wal"))?;
-        let database_len = database.as_ref().map(|file| file.metadata().map(|of| of.len())).transpose()?;
+        Self::of(existing(path)?, existing(&beside(path, "-wal"))?)
+    }
+
+    /// A database and its log, from whatever gives their bytes.
+    pub(super) fn of(database: Option<Box<dyn ReadAt>>, log: Option<Box<dyn ReadAt>>) -> io::Result<Self> {
+        let database_len = database.as_ref().map(|file| file.bytes()).transpose()?;
         let in_database = u32::try_from(database_len.unwrap_or_default() / PAGE_LEN as u64).unwrap_or(u32::MAX);
         let mut pages = Self { database, in_database, database_len, wal: Wal::default() };
         if let Some(log) = log {
@@ -74,7 +97,7 @@ impl Pages {
     fn in_file(&self, number: u32) -> Option<io::Result<Page>> {
         let index = number.checked_sub(1).filter(|_| number <= self.in_database)?;
         let mut page = [0; PAGE_LEN];
-        let read = self.database.as_ref()?.read_exact_at(&mut page, u64::from(index) * PAGE_LEN as u64);
+        let read = self.database.as_ref()?.read_at(&mut page, u64::from(index) * PAGE_LEN as u64);
         Some(read.map(|()| page))
     }
 

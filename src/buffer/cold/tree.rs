@@ -65,7 +65,8 @@ impl Survey {
             }
             None => 1,
         };
-        damaged += u64::from(!leaves.is_sorted());
+        // Behind damage in the log stands an older copy of a page, which leads to what was there then.
+        damaged += u64::from(!leaves.is_sorted()) + u64::from(pages.wal.damage.is_some());
         if damaged > 0 {
             mark_free(pages, header, &mut seen);
             for number in (1..=pages.count()).filter(|number| !seen.contains(*number)) {

@@ -2,13 +2,14 @@
 //!
 //! Each frame's checksum goes on from that of the frame before. SQLite stops at the first that is wrong, without a word, because a power
 //! cut leaves such an end too. But a commit begins only when the one before it is on the disk, so a cut costs at most the last commit:
-//! where two whole commits stand behind the end, something has changed the log since.
+//! where two whole commits stand behind the end, something has changed the log since. What the disk does not give is a wrong frame too, and
+//! no power cut leaves one: then a single commit behind it is enough.
 //!
 //! Source: sqlite.org/fileformat2.html, section 4; sqlite.org/walformat.html.
 
-use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt};
+use std::{collections::HashMap, io};
 
-use super::pages::{PAGE_LEN, Page};
+use super::pages::{PAGE_LEN, Page, ReadAt};
 
 const HEADER_LEN: usize = 32;
 const FRAME_HEADER_LEN: usize = 24;
@@ -19,7 +20,7 @@ const FORMAT: u32 = 3_007_000;
 /// What a log holds.
 #[derive(Default)]
 pub(super) struct Wal {
-    file: Option<File>,
+    file: Option<Box<dyn ReadAt>>,
     /// By page: where its newest copy is, behind the frame's header.
     frames: HashMap<u32, u64>,
     /// Pages of the database after the last commit in it; none without a commit.
@@ -69,15 +70,15 @@ fn be(bytes: &[u8], at: usize) -> u32 {
 }
 
 impl Wal {
-    /// Reads all of `file` once. `database` reads a page of the database's own file.
-    pub(super) fn read(file: File, database: impl Fn(u32) -> Option<Page>) -> io::Result<Self> {
-        let len = file.metadata()?.len();
+    /// Reads all of `file` once. `database` reads a page of the database's own file. Errors: nobody knows how long it is.
+    pub(super) fn read(file: Box<dyn ReadAt>, database: impl Fn(u32) -> Option<Page>) -> io::Result<Self> {
+        let len = file.bytes()?;
         let mut wal = Self { exists: true, len, has_header: len >= HEADER_LEN as u64, ..Self::default() };
         let mut header = [0; HEADER_LEN];
         if len < HEADER_LEN as u64 {
             return Ok(wal);
         }
-        file.read_exact_at(&mut header, 0)?;
+        read(&*file, &mut header, 0);
         let big_endian = be(&header, 0) & 1 == 1;
         let start = Checksum { sums: [0; 2], big_endian }.over(&header[..24]);
         let sound = be(&header, 0) & !1 == MAGIC
@@ -85,24 +86,24 @@ impl Wal {
             && be(&header, 8) as usize == PAGE_LEN
             && start.sums == [be(&header, 24), be(&header, 28)];
         if sound {
-            wal.follow(&file, len, start, [be(&header, 16), be(&header, 20)])?;
+            wal.follow(&*file, len, start, [be(&header, 16), be(&header, 20)]);
         } else {
-            wal.without_header(&file, len, database)?;
+            wal.without_header(&*file, len, database);
         }
         wal.file = Some(file);
         Ok(wal)
     }
 
     /// Takes the frames up to the last commit that SQLite would take; behind damage, also those that are whole for themselves.
-    fn follow(&mut self, file: &File, len: u64, start: Checksum, salts: [u32; 2]) -> io::Result<()> {
+    fn follow(&mut self, file: &dyn ReadAt, len: u64, start: Checksum, salts: [u32; 2]) {
         let mut bytes = [0; FRAME_LEN];
         let mut chain = start;
-        let mut broken = false;
+        let (mut broken, mut unread) = (false, false);
         let mut open: Vec<(u32, u64)> = Vec::new();
         let mut behind: Vec<(Vec<(u32, u64)>, u32)> = Vec::new();
         let mut at = HEADER_LEN as u64;
         while at + FRAME_LEN as u64 <= len {
-            file.read_exact_at(&mut bytes, at)?;
+            let given = read(file, &mut bytes, at);
             let frame = Frame::of(&bytes);
             let sums = chain.over(&bytes[..8]).over(&bytes[FRAME_HEADER_LEN..]).sums;
             let whole = sums == frame.sums && frame.salts == salts && frame.page > 0;
@@ -111,10 +112,11 @@ impl Wal {
             broken |= !whole;
             if frame.salts != salts && open.is_empty() && behind.is_empty() {
                 // The rest is from before the log began anew; after damage it may still go on.
-                if !Self::goes_on(file, len, at + FRAME_LEN as u64, salts)? {
+                if !Self::goes_on(file, len, at + FRAME_LEN as u64, salts) {
                     break;
                 }
             }
+            unread |= !given;
             if whole {
                 open.push((frame.page, at + FRAME_HEADER_LEN as u64));
                 if frame.commit > 0 && broken {
@@ -126,38 +128,47 @@ impl Wal {
             }
             at += FRAME_LEN as u64;
         }
-        if behind.len() >= 2 {
+        if unread && !(behind.is_empty() && open.is_empty()) {
+            self.damage = Some("a part of its write-ahead log can't be read");
+        } else if behind.len() >= 2 {
             self.damage = Some("its write-ahead log is damaged in the middle");
-            for (frames, pages) in behind {
-                self.frames.extend(frames);
-                self.pages = Some(pages);
-            }
+        } else {
+            return;
         }
-        Ok(())
+        for (frames, pages) in behind {
+            self.frames.extend(frames);
+            self.pages = Some(pages);
+        }
+        if unread {
+            self.frames.extend(open); // what can't be read may be the end of their commit
+        }
     }
 
     /// Whether a frame with `salts` begins at `at` or later.
-    fn goes_on(file: &File, len: u64, mut at: u64, salts: [u32; 2]) -> io::Result<bool> {
+    fn goes_on(file: &dyn ReadAt, len: u64, mut at: u64, salts: [u32; 2]) -> bool {
         let mut bytes = [0; FRAME_HEADER_LEN];
         while at + FRAME_LEN as u64 <= len {
-            file.read_exact_at(&mut bytes, at)?;
-            if Frame::of(&bytes).salts == salts {
-                return Ok(true);
+            if read(file, &mut bytes, at) && Frame::of(&bytes).salts == salts {
+                return true;
             }
             at += FRAME_LEN as u64;
         }
-        Ok(false)
+        false
     }
 
     /// A log whose header is gone. A power cut can tear it while the log begins anew, when the database has all that the log held;
     /// otherwise the frames of its last salts are what there is.
-    fn without_header(&mut self, file: &File, len: u64, database: impl Fn(u32) -> Option<Page>) -> io::Result<()> {
+    fn without_header(&mut self, file: &dyn ReadAt, len: u64, database: impl Fn(u32) -> Option<Page>) {
         let mut bytes = [0; FRAME_LEN];
         let mut salts = None;
         let mut before: Option<Checksum> = None;
         let mut at = HEADER_LEN as u64;
         while at + FRAME_LEN as u64 <= len {
-            file.read_exact_at(&mut bytes, at)?;
+            if !read(file, &mut bytes, at) {
+                before = None;
+                at += FRAME_LEN as u64;
+                continue;
+            }
             let frame = Frame::of(&bytes);
             if frame.page == 0 || salts.is_some_and(|salts| salts != frame.salts) {
                 break;
@@ -178,8 +189,7 @@ impl Wal {
         let mut lost = false;
         for (page, at) in &self.frames {
             let mut copy = [0; PAGE_LEN];
-            file.read_exact_at(&mut copy, *at)?;
-            lost |= database(*page).is_none_or(|page| page != copy);
+            lost |= !read(file, &mut copy, *at) || database(*page).is_none_or(|page| page != copy);
         }
         if lost {
             self.damage = Some("its write-ahead log has lost its header");
@@ -187,7 +197,6 @@ impl Wal {
             self.frames.clear();
             self.pages = None;
         }
-        Ok(())
     }
 
     /// Whether it holds anything that SQLite would take.
@@ -199,13 +208,22 @@ impl Wal {
     pub(super) fn page(&self, number: u32) -> Option<io::Result<Page>> {
         let (at, file) = (self.frames.get(&number)?, self.file.as_ref()?);
         let mut page = [0; PAGE_LEN];
-        Some(file.read_exact_at(&mut page, *at).map(|()| page))
+        Some(file.read_at(&mut page, *at).map(|()| page))
     }
 
     /// The highest page in it.
     pub(super) fn highest(&self) -> u32 {
         self.frames.keys().copied().max().unwrap_or_default()
     }
+}
+
+/// Reads what is at `at`; zeros, which are no frame, where the disk does not give it. Whether it did.
+fn read(file: &dyn ReadAt, bytes: &mut [u8], at: u64) -> bool {
+    let given = file.read_at(bytes, at).is_ok();
+    if !given {
+        bytes.fill(0);
+    }
+    given
 }
 
 impl Frame {

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::{
     PAGE_BYTES, Store, WAL_FRAME_BYTES,
     aside::{COUNT, count_from},
+    is_unreadable,
     lock::{self, Lock, owner_of},
     migrate::migrate,
     quarantine,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     buffer::{
         BufferError, World,
-        cold::{ColdFile, Found},
+        cold::{ColdFile, Found, beside},
     },
     clock,
     config::check::LEAST_MAX_SIZE,
@@ -52,11 +53,19 @@ impl Store {
             Found::Foreign => return Err(BufferError::Foreign { path: path.into(), what: "another program's database".into() }),
             Found::Nothing | Found::Buffer => {}
         }
-        if !path.exists() {
+        let made = !path.exists();
+        if made {
             // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unopened)?;
         }
-        Self::open_file(world, path, max_size, keep_free, Some(lock))
+        let opened = Self::open_file(world, path, max_size, keep_free, Some(lock));
+        if made && opened.is_err() {
+            // An empty file would be taken for one that lost everything.
+            for suffix in ["-journal", "-wal", ""] {
+                quarantine::removed(&beside(path, suffix)).map_err(unopened)?;
+            }
+        }
+        opened
     }
 
     fn open_file(world: World, path: &Path, max_size: u64, keep_free: u64, lock: Option<Lock>) -> Result<Self, BufferError> {
@@ -67,6 +76,7 @@ impl Store {
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
                 BufferError::Damaged { path: path.into(), source: source.into() }
             }
+            _ if is_unreadable(&source) => BufferError::Read { path: path.into(), source: source.into() },
             _ => BufferError::Open { path: path.into(), source: source.into() },
         };
         let mut connection = vfs::open(path, world.vfs).map_err(failed)?;

@@ -87,6 +87,14 @@ fn companions(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a file, if it is there.
+pub(super) fn removed(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }

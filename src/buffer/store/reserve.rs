@@ -18,6 +18,8 @@ use std::{
 use rustix::{fs::FallocateFlags, io::Errno};
 use tracing::{info, warn};
 
+use super::quarantine;
+
 /// The file.
 pub(super) struct Reserve {
     path: PathBuf,
@@ -92,9 +94,7 @@ impl Reserve {
     }
 
     fn remove(&self) {
-        if let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = quarantine::removed(&self.path) {
             warn!(path = %self.path.display(), "the buffer's reserve can't be given up: {error}");
         }
     }

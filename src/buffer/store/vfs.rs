@@ -347,4 +347,6 @@ of_the_real_file! {
 }
 
 #[cfg(test)]
+pub(in crate::buffer) mod bad_sectors;
+#[cfg(test)]
 mod tests;

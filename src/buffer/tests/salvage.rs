@@ -4,12 +4,12 @@ use super::{cold::beside, *};
 use crate::record::kpl::{HashKeyUse, first_record, put_record};
 
 /// Chunks in the damaged file: enough for a tree of three levels.
-const CHUNKS: u64 = 600;
+pub(super) const CHUNKS: u64 = 600;
 const PAGE: usize = 2048;
 
 impl Bench {
     /// A buffer with [`CHUNKS`] readings of 300 bytes and more, closed in order.
-    async fn filled() -> Self {
+    pub(super) async fn filled() -> Self {
         let mut bench = Bench::new();
         let (publish, mut safe) = watch::channel(0);
         bench.buffer().publish_receipts(SOURCE, publish);
@@ -21,7 +21,7 @@ impl Bench {
     }
 
     /// The same as a power cut leaves it: most of it is in the log.
-    async fn killed() -> Self {
+    pub(super) async fn killed() -> Self {
         let mut bench = Bench::new().close().await;
         bench.settings.max_size = 256 << 20;
         let mut bench = bench.open();
@@ -106,7 +106,7 @@ fn text(n: u64) -> Vec<u8> {
     chunk
 }
 
-fn number(chunk: &[u8]) -> u64 {
+pub(super) fn number(chunk: &[u8]) -> u64 {
     let reading: serde_json::Value = serde_json::from_slice(first_record(chunk).unwrap().data).unwrap();
     reading["seq"].as_u64().unwrap()
 }

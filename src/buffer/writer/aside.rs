@@ -2,7 +2,7 @@
 
 use tracing::error;
 
-use super::{AsideRequest, Writer};
+use super::{AsideRequest, Work, Writer};
 use crate::{
     buffer::{
         BufferError, LaneId,
@@ -21,6 +21,7 @@ impl Writer {
     pub(super) fn set_aside(&mut self, request: AsideRequest) {
         let AsideRequest { lane, reason, reply } = request;
         let result = self.try_set_aside(lane, &reason);
+        self.tried(lane, Work::Aside, &result);
         if let Err(error) = &result {
             self.shared.lock().pool.release(lane);
             self.complain(error);
@@ -64,9 +65,7 @@ impl Writer {
         let (stream, number) = inner.pool.lane(lane).map_or_else(Default::default, |lane| (lane.stream.clone(), lane.number));
         self.shared.status.set_aside(&stream, Reason::Refused, cut.readings);
         self.shared.settle(inner, &receipts);
-        if let Err(error) = self.store.keep_up() {
-            self.complain(&error);
-        }
+        self.keeps_up();
         self.report();
         self.shared.status.lock().buffer.set_aside_gone += gone;
         let topic = cut.reading.topic.as_deref().unwrap_or("of an unknown topic");

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::{Inner, OVERFLOW, OVERFLOW_IS_OVER, Writer};
+use super::{Inner, NO_LANE, OVERFLOW, OVERFLOW_IS_OVER, Work, Writer};
 use crate::{
     buffer::{
         BufferError, LaneId,
@@ -63,6 +63,10 @@ impl Writer {
     /// Does a step; `false` when it failed, and is to be tried again later.
     fn gives_way(&mut self, mut inner: MutexGuard<Inner>, step: GiveWay) -> bool {
         let now = (self.now)();
+        let of = match step {
+            GiveWay::Drop { lane, .. } | GiveWay::Thin { lane, .. } => lane,
+            GiveWay::Refused(_) => NO_LANE,
+        };
         let rewrite = match step {
             GiveWay::Refused(refused) => {
                 for dropped in &refused {
@@ -76,6 +80,7 @@ impl Writer {
             GiveWay::Thin { lane, level: 0, .. } => self.surveys(&mut inner, lane).map(|()| None),
             GiveWay::Thin { lane, from, level } => self.thins(&mut inner, lane, from, level),
         };
+        self.tried(of, Work::Overflow, &rewrite);
         let rewrite = match rewrite {
             Ok(Some(rewrite)) => rewrite,
             Ok(None) => return true,
@@ -96,6 +101,7 @@ impl Writer {
         let Rewrite { number, from, chunk, earlier, gap, .. } = rewrite;
         let insert = Insert { number: *number, chunk, earlier: *earlier, gap: Some(*gap), from: *from };
         let result = self.store.commit(&Transaction { inserts: vec![insert], ..Transaction::default() });
+        self.tried(NO_LANE, Work::Commit, &result);
         let now = (self.now)();
         let shared = self.shared.clone();
         let mut inner = shared.lock();
@@ -114,9 +120,7 @@ impl Writer {
         if gap.why != Reason::MaxAge {
             self.tell_of_overflow(now, Some(gap.why), false);
         }
-        if let Err(error) = self.store.keep_up() {
-            self.complain(&error);
-        }
+        self.keeps_up();
         self.report();
         true
     }

@@ -9,7 +9,7 @@ use std::{
 use tracing::info;
 
 use super::{
-    BEAT, Inner, Store, Transaction, Writer,
+    BEAT, Inner, NO_LANE, Store, Transaction, Work, Writer,
     salvage::{self, Batch},
 };
 use crate::buffer::{pool::SalvagedRow, store::Salvaged};
@@ -57,7 +57,9 @@ impl Writer {
             salvaged: Some(Salvaged { progress: Some(&batch.progress), right: &batch.right }),
             ..Transaction::default()
         };
-        if let Err(error) = self.store.commit(&transaction) {
+        let written = self.store.commit(&transaction);
+        self.tried(NO_LANE, Work::Commit, &written);
+        if let Err(error) = written {
             self.salvage_again = Some((self.now)() + AGAIN);
             self.complain(&error);
             self.shared.lock().salvage = Some(batch);
@@ -70,9 +72,7 @@ impl Writer {
         salvage::tell(&self.shared.status, &batch.progress, &batch.what, batch.refused);
         self.shared.settle(inner, &Vec::new());
         self.shared.appended.notify_one();
-        if let Err(error) = self.store.keep_up() {
-            self.complain(&error);
-        }
+        self.keeps_up();
         self.report();
         // Nobody waits any more when the agent stops.
         let _gone: Result<(), ()> = batch.done.send(());
