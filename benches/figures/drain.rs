@@ -126,7 +126,7 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
     let secret = agent::secret(folder)?;
     let config = KinesisConfig {
         region: "eu-west-1".into(),
-        endpoint: Some(cloud.url.clone()),
+        endpoint: cloud.url.as_str().into(),
         ca: Some(agent::ca(folder)),
         credentials: CredentialsConfig::Static { access_key_id: "bench".into(), secret_access_key_file: secret },
         ..KinesisConfig::default()

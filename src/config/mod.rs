@@ -4,6 +4,7 @@
 //! ignored is a gateway that silently does something else.
 
 pub mod check;
+mod endpoints;
 mod fleet;
 mod kinds;
 mod layers;
@@ -12,6 +13,7 @@ mod mistake;
 mod read;
 mod sources;
 
+pub use endpoints::Endpoints;
 pub use load::{DEFAULT_PATH, Files, Loaded, Origins, Report, examine, load, load_on, parse};
 pub use mistake::{ConfigErrors, Mistake, Place};
 pub use sources::{FlowControl, FramingConfig, MqttConfig, MqttVersion, Parity, PayloadFormat, SerialConfig, SourceConfig};
@@ -180,15 +182,20 @@ impl DestinationConfig {
 pub struct KinesisConfig {
     /// The AWS region. Never guessed: an endpoint's name need not contain it.
     pub region: String,
-    /// URL of the interface VPC endpoint. Default: the service's public name in the region.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
+    /// URLs of the interface VPC endpoint, tried in order: the regional name, then zonal ones. Default: the service's public name in the region.
+    #[serde(skip_serializing_if = "Endpoints::is_empty")]
+    pub endpoint: Endpoints,
+    /// The service's public FIPS name in the region, in place of `endpoint`.
+    pub fips: bool,
     /// Connect to private addresses only (RFC 1918, unique-local, loopback), for readings and for credentials alike.
     pub private_only: bool,
     /// Ranges of addresses that count as private too, such as `"100.64.0.0/10"`.
     pub allow_addresses: Vec<AddressRange>,
     /// Addresses of host names that are not to be looked up. The name stays the one that TLS asks for.
     pub resolve: BTreeMap<String, Vec<Address>>,
+    /// URL of an HTTP proxy that everything goes through by CONNECT. It looks names up itself, so `private_only` can't be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// PEM file with the roots that the endpoint's certificate must come from. Default: the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
@@ -200,10 +207,12 @@ impl Default for KinesisConfig {
     fn default() -> Self {
         Self {
             region: String::new(),
-            endpoint: None,
+            endpoint: Endpoints::default(),
+            fips: false,
             private_only: true, // a wrong zone or name server sends readings over the Internet, and nobody notices
             allow_addresses: Vec::new(),
             resolve: BTreeMap::new(),
+            proxy: None,
             ca: None,
             credentials: CredentialsConfig::default(),
         }

@@ -225,7 +225,7 @@ fn config(folder: &Path, secret: PathBuf, page: SocketAddr, broker: &Broker, sca
     };
     let kinesis = KinesisConfig {
         region: REGION.into(),
-        endpoint: Some(cloud.url().to_owned()),
+        endpoint: cloud.url().into(),
         credentials: CredentialsConfig::Static { access_key_id: "DEMO".into(), secret_access_key_file: secret },
         ..KinesisConfig::default()
     };

@@ -4,6 +4,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::Pin,
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,9 @@ use crate::{
     kinesis::{Answer, Class, Client, Firehose, PutError, Record, limits},
     status::{Status, what_and_remedy},
 };
+
+/// Asks an endpoint whether it is back; the outlet itself learns the answer.
+pub(super) type Look = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What takes records; cheap to clone.
 #[derive(Clone, Debug)]
@@ -46,6 +50,22 @@ impl Outlet {
         match self {
             Self::Kinesis(client) => client.address(),
             Self::Firehose(client) => client.address(),
+        }
+    }
+
+    /// Endpoints before that one, and why they are not used.
+    fn left(&self) -> Vec<(&str, String)> {
+        match self {
+            Self::Kinesis(client) => client.left(),
+            Self::Firehose(client) => client.left(),
+        }
+    }
+
+    /// When an endpoint that was left should be asked whether it is back: the question, to be asked beside the readings.
+    pub(super) fn look(&self, target: &str, now: Instant) -> Option<Look> {
+        match self {
+            Self::Kinesis(client) => client.look(target, now).map(|look| Box::pin(look) as Look),
+            Self::Firehose(client) => client.look(target, now).map(|look| Box::pin(look) as Look),
         }
     }
 
@@ -177,7 +197,8 @@ impl Destination {
         if !away && tells {
             status.solved(&part);
         }
-        let address = self.outlet.address();
+        self.tell_of_detour(status);
+        let (endpoint, address) = (self.outlet.endpoint(), self.outlet.address());
         let mut changed = false;
         status.link(&self.name, |link| {
             changed = tells && (link.up == away || link.put.count == 0);
@@ -188,6 +209,7 @@ impl Destination {
                 return;
             }
             link.up = !away;
+            endpoint.clone_into(&mut link.endpoint);
             link.address = address;
             link.error.clone_from(&error);
             link.retry_at = None; // whoever is away is given a time afterwards
@@ -201,6 +223,24 @@ impl Destination {
             Some(error) if changed => warn!(destination = self.name, "{error}; readings wait in the buffer"),
             None if changed => info!(destination = self.name, "the way to the cloud is open"),
             _ => {}
+        }
+    }
+
+    /// Says which endpoints are not used although they come first.
+    fn tell_of_detour(&self, status: &Status) {
+        let part = format!("endpoints {}", self.name);
+        let left = self.outlet.left();
+        if left.is_empty() {
+            if status.solved(&part) {
+                info!(destination = self.name, endpoint = self.outlet.endpoint(), "the first endpoint is used again");
+            }
+            return;
+        }
+        let left: Vec<_> = left.into_iter().map(|(url, why)| format!("endpoint {url} can't be used: {why}")).collect();
+        let what = format!("{}, so {} is used", left.join(", "), self.outlet.endpoint());
+        let remedy = "see why; it is asked again every 1 to 15 minutes, and used again when it answers";
+        if status.problem(&part, clock::now(), what.clone(), remedy) {
+            warn!(destination = self.name, "{what}");
         }
     }
 }

@@ -32,7 +32,7 @@ use tracing::{info, warn};
 pub use self::destination::Outlet;
 use self::{
     bisect::Ask,
-    destination::{Destination, Gate},
+    destination::{Destination, Gate, Look},
     lane::Fate,
     load::{Wanted, load},
     stream::{Next, Stream, Then, Train},
@@ -84,6 +84,7 @@ pub struct Drain {
     clock: watch::Receiver<Belief>,
     random: fn() -> f64,
     in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
+    looks: FuturesUnordered<Look>,
 }
 
 /// What has come to an end.
@@ -131,6 +132,7 @@ impl Drain {
             clock: settings.clock.changes(),
             random: settings.random,
             in_flight: FuturesUnordered::new(),
+            looks: FuturesUnordered::new(),
         }
     }
 
@@ -165,6 +167,7 @@ impl Drain {
                     Ended::Put(put) => self.settle(put),
                     Ended::Aside { stream, lane, result } => self.is_aside(stream, lane, &result),
                 },
+                Some(()) = self.looks.next() => {}
                 () = self.buffer.appended() => {}
                 Ok(()) = self.clock.changed() => self.clock_was_set(),
                 () = sleep_until(wake.into()) => {}
@@ -228,6 +231,7 @@ impl Drain {
         let (buffer, outlet, target, status) =
             (self.buffer.clone(), destination.outlet.clone(), stream.target.clone(), self.status.clone());
         let stride = destination.stride;
+        self.looks.extend(outlet.look(&target, started));
         self.report(index);
         self.in_flight.push(Box::pin(async move {
             let mut empty: Vec<(usize, Ask)> = chosen.iter().map(|wanted| (wanted.index, wanted.asked)).collect();

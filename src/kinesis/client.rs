@@ -1,19 +1,23 @@
 //! Kinesis Data Streams: puts, and reading back. The only file that knows this SDK's operations.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use aws_sdk_kinesis::{
     primitives::{Blob, DateTime, DateTimeFormat},
     types::{self, PutRecordsRequestEntry, PutRecordsResultEntry, ShardIteratorType},
 };
 use aws_smithy_runtime_api::client::dns::ResolveDns;
+use tracing::debug;
 
 use super::{
     Answer, Arrived, Cause, ClientError, Page, Position, PutError, ReadError, Record, Service, Shard, Start,
     answer::harmless,
     error::{Verdict, verdict},
     guard::SystemNames,
-    link::{Answering, Failure, Link, PUT_ANSWER, ServiceError, Way},
+    link::{Answering, Failure, LOOK_TIMEOUT, Link, PUT_ANSWER, Passage, ServiceError, Way},
 };
 use crate::{config::KinesisConfig, reading::Timestamp};
 
@@ -22,12 +26,9 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// Most bytes in the answer to a read: 10 MiB in base64, and as much again for keys and names.
 const READ_ANSWER: usize = 28 << 20;
 
-/// A client of one endpoint; cheap to clone.
+/// A client of one region and account, by any of its endpoints; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Client {
-    sdk: aws_sdk_kinesis::Client,
-    link: Link,
-}
+pub struct Client(Link<aws_sdk_kinesis::Client>);
 
 impl Client {
     /// Gets everything ready. Reads the files that `config` names; contacts nobody.
@@ -38,18 +39,17 @@ impl Client {
     /// The same, but that names are looked up in `names`.
     #[expect(clippy::unused_async, reason = "a source of credentials may have to be waited for one day")]
     pub async fn open_asking(config: &KinesisConfig, names: impl ResolveDns + 'static) -> Result<Self, ClientError> {
-        let (link, settings) = Link::open(Service::Kinesis, config, names)?;
-        Ok(Self { sdk: aws_sdk_kinesis::Client::new(&settings), link })
+        Link::open(Service::Kinesis, config, names, aws_sdk_kinesis::Client::new).map(Self)
     }
 
-    /// The endpoint's URL.
+    /// The URL that the next request goes to.
     pub fn endpoint(&self) -> &str {
-        self.link.endpoint()
+        self.0.endpoint()
     }
 
-    /// The address of the last connection, or else the one that was tried last.
+    /// The address of the last connection there, or else the one that was tried last.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.link.address()
+        self.0.address()
     }
 
     /// One `PutRecords`, over within `timeout`. The answers are in the order of `records`, and as many.
@@ -58,31 +58,33 @@ impl Client {
         if sent == 0 {
             return Ok(Vec::new());
         }
-        let target = self.link.target(stream);
+        let passage = self.0.passage();
+        let target = passage.target(stream);
         let entries = match records.into_iter().map(entry).collect() {
             Ok(entries) => entries,
             Err(source) => return Err(PutError::Invalid { target, source }),
         };
-        let request = self.sdk.put_records().stream_name(stream).set_records(Some(entries)).customize();
+        let request = passage.sdk().put_records().stream_name(stream).set_records(Some(entries)).customize();
         let way = Way::reading(PUT_ANSWER);
-        match self.link.send(timeout, &way, |way| request.interceptor(way).send()).await {
+        match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
             Ok(output) => {
                 answers(output.records, sent).map_err(|source| PutError::Unknown { target, source: way.with_answer(source) })
             }
-            Err(failure) => Err(self.link.put_error(target, failure).await),
+            Err(failure) => Err(passage.put_error(target, failure).await),
         }
     }
 
     /// All shards that the stream still has something of, closed ones included.
     pub async fn shards(&self, stream: &str) -> Result<Vec<Shard>, ReadError> {
         let mut shards = Vec::new();
-        let mut page = self.sdk.list_shards().stream_name(stream);
+        let passage = self.0.passage();
+        let mut page = passage.sdk().list_shards().stream_name(stream);
         loop {
             let request = page.customize();
-            let output = self.ask(stream, |way| request.interceptor(way).send()).await?;
+            let output = ask(&passage, stream, |way| request.interceptor(way).send()).await?;
             shards.extend(output.shards.unwrap_or_default().into_iter().filter_map(shard));
             match output.next_token {
-                Some(token) => page = self.sdk.list_shards().next_token(token),
+                Some(token) => page = passage.sdk().list_shards().next_token(token),
                 None => return Ok(shards),
             }
         }
@@ -90,7 +92,8 @@ impl Client {
 
     /// Where to begin to read `shard`.
     pub async fn position(&self, stream: &str, shard: &str, start: &Start) -> Result<Position, ReadError> {
-        let request = self.sdk.get_shard_iterator().stream_name(stream).shard_id(shard);
+        let passage = self.0.passage();
+        let request = passage.sdk().get_shard_iterator().stream_name(stream).shard_id(shard);
         let request = match start {
             Start::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
             Start::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
@@ -102,35 +105,55 @@ impl Client {
             }
         };
         let request = request.customize();
-        let output = self.ask(stream, |way| request.interceptor(way).send()).await?;
+        let output = ask(&passage, stream, |way| request.interceptor(way).send()).await?;
         match output.shard_iterator {
             Some(iterator) => Ok(Position(iterator)),
-            None => Err(ReadError::Passing { target: self.link.target(stream), source: "the answer has no position".into() }),
+            None => Err(ReadError::Passing { target: passage.target(stream), source: "the answer has no position".into() }),
         }
     }
 
     /// Reads what lies at `position`: up to 10 MiB or 10,000 records.
     pub async fn read(&self, stream: &str, position: &Position) -> Result<Page, ReadError> {
-        let request = self.sdk.get_records().shard_iterator(&position.0).customize();
-        let output = self.ask(stream, |way| request.interceptor(way).send()).await?;
+        let passage = self.0.passage();
+        let request = passage.sdk().get_records().shard_iterator(&position.0).customize();
+        let output = ask(&passage, stream, |way| request.interceptor(way).send()).await?;
         let more = output.millis_behind_latest.is_some_and(|behind| behind > 0) || !output.records.is_empty();
         let records = output.records.into_iter().map(arrived).collect();
         Ok(Page { records, next: output.next_shard_iterator.map(Position), more })
     }
 
-    async fn ask<T, E: ServiceError, F: Answering<T, E>>(
-        &self,
-        stream: &str,
-        start: impl FnOnce(Way) -> F,
-    ) -> Result<T, ReadError> {
-        let target = self.link.target(stream);
-        match self.link.send(READ_TIMEOUT, &Way::reading(READ_ANSWER), start).await {
-            Ok(output) => Ok(output),
-            Err(Failure::NoCredentials(source)) => Err(ReadError::Refused { target, source }),
-            Err(Failure::Barred(source)) => Err(ReadError::Public { target, source }),
-            Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(ReadError::Passing { target, source }),
-            Err(Failure::Refused(refusal)) => Err(ReadError::refused(target, refusal)),
-        }
+    /// When an endpoint that was left should be asked whether it is back: the question. It needs no answer: from then on the endpoint
+    /// is used again, or left for longer.
+    pub fn look(&self, stream: &str, now: Instant) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let place = self.0.look(now)?;
+        let (client, stream) = (self.clone(), stream.to_owned());
+        Some(async move {
+            let passage = client.0.passage_to(place);
+            // Without a record it stores nothing anywhere, and the service says that it is invalid, which is an answer too.
+            let request = passage.sdk().put_records().stream_name(&stream).set_records(Some(Vec::new())).customize();
+            let asked = passage.send(LOOK_TIMEOUT, &Way::reading(PUT_ANSWER), |way| request.interceptor(way).send()).await;
+            debug!(endpoint = &*passage.target(&stream).endpoint, back = asked.is_ok(), "asked an endpoint whether it is back");
+        })
+    }
+
+    /// Endpoints before that one in the list, and why they are not used.
+    pub fn left(&self) -> Vec<(&str, String)> {
+        self.0.left()
+    }
+}
+
+async fn ask<T, E: ServiceError, F: Answering<T, E>>(
+    passage: &Passage<'_, aws_sdk_kinesis::Client>,
+    stream: &str,
+    start: impl FnOnce(Way) -> F,
+) -> Result<T, ReadError> {
+    let target = passage.target(stream);
+    match passage.send(READ_TIMEOUT, &Way::reading(READ_ANSWER), start).await {
+        Ok(output) => Ok(output),
+        Err(Failure::NoCredentials(source)) => Err(ReadError::Refused { target, source }),
+        Err(Failure::Barred(source)) => Err(ReadError::Public { target, source }),
+        Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(ReadError::Passing { target, source }),
+        Err(Failure::Refused(refusal)) => Err(ReadError::refused(target, refusal)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which host we talk to, and at which of its addresses.
 //!
-//! Invariant: requests go to the configured host and to no other. That is why the endpoint is always given to the SDK, even the
+//! Invariant: requests go to the configured hosts and to no other. That is why the endpoint is always given to the SDK, even the
 //! region's public one: without it the SDK may pick an account's own host name, which an interface endpoint does not answer for.
 
 use std::{
@@ -31,23 +31,24 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The configured endpoint, or the public one of the region.
-    pub(super) fn of(service: Service, config: &KinesisConfig) -> Result<Self, ClientError> {
+    /// The configured endpoints in their order, or the public one of the region; at least one.
+    pub(super) fn all(service: Service, config: &KinesisConfig) -> Result<Vec<Self>, ClientError> {
         let region = config.region.as_str();
         let plausible = !region.is_empty() && region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         let refused = || ClientError::Region { region: region.to_owned() };
-        if !plausible {
+        // The isolated partitions have domains of their own, which are not ours to guess.
+        if !plausible || (config.endpoint.is_empty() && region.contains("iso")) {
             return Err(refused());
         }
-        match &config.endpoint {
-            Some(url) => Self::parse(url).map_err(|why| ClientError::Endpoint { url: url.clone(), why }),
-            // The isolated partitions have domains of their own, which are not ours to guess.
-            None if region.contains("iso") => Err(refused()),
-            None => {
-                let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-                Self::parse(&format!("https://{}.{region}.{domain}", service.name())).map_err(|_| refused())
-            }
+        if config.endpoint.is_empty() {
+            let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+            // Those of the US government are all FIPS endpoints. Source: the endpoint rules of the services' SDKs.
+            let fips = if config.fips && !region.starts_with("us-gov-") { "-fips" } else { "" };
+            let url = format!("https://{}{fips}.{region}.{domain}", service.name());
+            return Self::parse(&url).map(|endpoint| vec![endpoint]).map_err(|_| refused());
         }
+        let parse = |url: &String| Self::parse(url).map_err(|why| ClientError::Endpoint { url: url.clone(), why });
+        config.endpoint.iter().map(parse).collect()
     }
 
     fn parse(url: &str) -> Result<Self, &'static str> {
@@ -132,8 +133,27 @@ mod tests {
     use super::*;
 
     fn endpoint(region: &str, endpoint: Option<&str>) -> Result<Endpoint, String> {
-        let config = KinesisConfig { region: region.into(), endpoint: endpoint.map(Into::into), ..KinesisConfig::default() };
-        Endpoint::of(Service::Kinesis, &config).map_err(|error| error.to_string())
+        let endpoint = endpoint.into_iter().collect();
+        let config = KinesisConfig { region: region.into(), endpoint, ..KinesisConfig::default() };
+        Endpoint::all(Service::Kinesis, &config).map(|all| all[0].clone()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn endpoints_keep_their_order() {
+        let endpoint = ["https://vpce.example", "https://vpce-a.example"].into_iter().collect();
+        let config = KinesisConfig { region: "eu-west-1".into(), endpoint, ..KinesisConfig::default() };
+        let urls = Endpoint::all(Service::Kinesis, &config).unwrap().into_iter().map(|end| end.url.to_string());
+        assert_eq!(urls.collect::<Vec<_>>(), ["https://vpce.example", "https://vpce-a.example"]);
+    }
+
+    #[test]
+    fn fips_has_public_names_of_its_own() {
+        let url = |region: &str| {
+            let config = KinesisConfig { region: region.into(), fips: true, ..KinesisConfig::default() };
+            Endpoint::all(Service::Kinesis, &config).unwrap()[0].url.to_string()
+        };
+        assert_eq!(url("us-east-1"), "https://kinesis-fips.us-east-1.amazonaws.com");
+        assert_eq!(url("us-gov-west-1"), "https://kinesis.us-gov-west-1.amazonaws.com");
     }
 
     #[test]

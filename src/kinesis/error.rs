@@ -27,6 +27,14 @@ pub enum ClientError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The proxy's URL is not one.
+    #[error("the proxy {url:?} can't be used; write for example \"http://proxy.example:3128\"")]
+    Proxy {
+        /// As configured.
+        url: String,
+        /// Why not.
+        source: Cause,
+    },
     /// The endpoint is itself an address that may not be connected to.
     #[error("private_only refuses the endpoint {url}; write the name of the VPC endpoint, or add the address to allow_addresses")]
     Public {
@@ -129,6 +137,16 @@ pub struct Refusal {
     pub code: String,
     /// Its explanation, or the beginning of an answer that is not one of the service's.
     pub message: String,
+}
+
+impl Refusal {
+    /// What it means.
+    pub(super) fn verdict(&self) -> Verdict {
+        match verdict(self.status, &self.code) {
+            Verdict::Unavailable if self.code == SLOW_DOWN && self.message.starts_with("Slow down") => Verdict::Throttled,
+            verdict => verdict,
+        }
+    }
 }
 
 impl Error for Refusal {}
@@ -234,10 +252,7 @@ impl PutError {
 
     /// The service refused the request, with this word.
     pub(super) fn refused(target: Target, refusal: Refusal) -> Self {
-        let verdict = match verdict(refusal.status, &refusal.code) {
-            Verdict::Unavailable if refusal.code == SLOW_DOWN && refusal.message.starts_with("Slow down") => Verdict::Throttled,
-            verdict => verdict,
-        };
+        let verdict = refusal.verdict();
         let source = refusal.into();
         match verdict {
             Verdict::Throttled => Self::Throttled { target, source },

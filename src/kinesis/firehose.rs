@@ -2,45 +2,46 @@
 //!
 //! What was put can't be read back here: Firehose hands it on to S3 or wherever its stream leads.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use aws_sdk_firehose::{
     primitives::Blob,
     types::{PutRecordBatchResponseEntry, Record},
 };
 
+use tracing::debug;
+
 use super::{
     Answer, Cause, ClientError, PutError, Service,
     answer::harmless,
     error::{SLOW_DOWN, Verdict, verdict},
     guard::SystemNames,
-    link::{Link, PUT_ANSWER, Way},
+    link::{LOOK_TIMEOUT, Link, PUT_ANSWER, Way},
 };
 use crate::config::KinesisConfig;
 
-/// A client of one endpoint; cheap to clone.
+/// A client of one region and account, by any of its endpoints; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Firehose {
-    sdk: aws_sdk_firehose::Client,
-    link: Link,
-}
+pub struct Firehose(Link<aws_sdk_firehose::Client>);
 
 impl Firehose {
     /// Gets everything ready. Reads the files that `config` names; contacts nobody.
     #[expect(clippy::unused_async, reason = "a source of credentials may have to be waited for one day")]
     pub async fn open(config: &KinesisConfig) -> Result<Self, ClientError> {
-        let (link, settings) = Link::open(Service::Firehose, config, SystemNames)?;
-        Ok(Self { sdk: aws_sdk_firehose::Client::new(&settings), link })
+        Link::open(Service::Firehose, config, SystemNames, aws_sdk_firehose::Client::new).map(Self)
     }
 
-    /// The endpoint's URL.
+    /// The URL that the next request goes to.
     pub fn endpoint(&self) -> &str {
-        self.link.endpoint()
+        self.0.endpoint()
     }
 
-    /// The address of the last connection, or else the one that was tried last.
+    /// The address of the last connection there, or else the one that was tried last.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.link.address()
+        self.0.address()
     }
 
     /// One `PutRecordBatch`, over within `timeout`. The answers are in the order of `records`, and as many.
@@ -49,18 +50,38 @@ impl Firehose {
         if sent == 0 {
             return Ok(Vec::new());
         }
-        let target = self.link.target(stream);
+        let passage = self.0.passage();
+        let target = passage.target(stream);
         let records = match records.into_iter().map(|data| Record::builder().data(Blob::new(data)).build()).collect() {
             Ok(records) => records,
             Err(error) => return Err(PutError::Invalid { target, source: Cause::from(error) }),
         };
-        let request = self.sdk.put_record_batch().delivery_stream_name(stream).set_records(Some(records)).customize();
+        let request = passage.sdk().put_record_batch().delivery_stream_name(stream).set_records(Some(records)).customize();
         let way = Way::reading(PUT_ANSWER);
-        match self.link.send(timeout, &way, |way| request.interceptor(way).send()).await {
+        match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
             Ok(output) => answers(output.request_responses, sent)
                 .map_err(|source| PutError::Unknown { target, source: way.with_answer(source) }),
-            Err(failure) => Err(self.link.put_error(target, failure).await),
+            Err(failure) => Err(passage.put_error(target, failure).await),
         }
+    }
+
+    /// When an endpoint that was left should be asked whether it is back: the question. It needs no answer: from then on the endpoint
+    /// is used again, or left for longer.
+    pub fn look(&self, stream: &str, now: Instant) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let place = self.0.look(now)?;
+        let (client, stream) = (self.clone(), stream.to_owned());
+        Some(async move {
+            let passage = client.0.passage_to(place);
+            // Without a record it stores nothing anywhere, and the service says that it is invalid, which is an answer too.
+            let request = passage.sdk().put_record_batch().delivery_stream_name(&stream).set_records(Some(Vec::new())).customize();
+            let asked = passage.send(LOOK_TIMEOUT, &Way::reading(PUT_ANSWER), |way| request.interceptor(way).send()).await;
+            debug!(endpoint = &*passage.target(&stream).endpoint, back = asked.is_ok(), "asked an endpoint whether it is back");
+        })
+    }
+
+    /// Endpoints before that one in the list, and why they are not used.
+    pub fn left(&self) -> Vec<(&str, String)> {
+        self.0.left()
     }
 }
 

@@ -17,17 +17,8 @@ use std::{
 
 use aws_smithy_runtime_api::{
     box_error::BoxError,
-    client::{
-        connector_metadata::ConnectorMetadata,
-        dns::{DnsFuture, ResolveDns, ResolveDnsError, SharedDnsResolver},
-        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector},
-        orchestrator::HttpRequest,
-        result::ConnectorError,
-        runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
-    },
+    client::dns::{DnsFuture, ResolveDns, ResolveDnsError, SharedDnsResolver},
 };
-use aws_smithy_types::config_bag::ConfigBag;
-use http::Uri;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::addresses::{Address, AddressRange, Permitted};
@@ -187,17 +178,6 @@ impl Guard {
         }
         Err(last.expect("a host has at least one address, and each was tried"))
     }
-
-    /// `client`, refusing addresses in URLs that may not be connected to. It must resolve names with this guard.
-    pub(super) fn around(&self, client: SharedHttpClient) -> SharedHttpClient {
-        SharedHttpClient::new(Guarded { client, guard: self.clone() })
-    }
-
-    fn judge(&self, url: &str) -> Result<(), BoxError> {
-        let url: Uri = url.parse()?;
-        let host = url.host().ok_or("the request names no host")?;
-        Ok(self.judge_literal(host)?)
-    }
 }
 
 impl ResolveDns for Guard {
@@ -214,43 +194,6 @@ fn literal(host: &str) -> Option<IpAddr> {
 /// A name means the same with a dot at its end.
 fn plain(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
-}
-
-/// An HTTP client that looks at the URL before the connection.
-#[derive(Debug)]
-struct Guarded {
-    client: SharedHttpClient,
-    guard: Guard,
-}
-
-impl HttpClient for Guarded {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        let connector = self.client.http_connector(settings, components);
-        SharedHttpConnector::new(GuardedConnector { connector, guard: self.guard.clone() })
-    }
-
-    fn validate_base_client_config(&self, components: &RuntimeComponentsBuilder, config: &ConfigBag) -> Result<(), BoxError> {
-        self.client.validate_base_client_config(components, config)
-    }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.client.connector_metadata()
-    }
-}
-
-#[derive(Debug)]
-struct GuardedConnector {
-    connector: SharedHttpConnector,
-    guard: Guard,
-}
-
-impl HttpConnector for GuardedConnector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        match self.guard.judge(request.uri()) {
-            Ok(()) => self.connector.call(request),
-            Err(refused) => HttpConnectorFuture::ready(Err(ConnectorError::io(refused))),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -312,22 +255,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_in_a_url_is_judged_without_a_look_up() {
+    async fn an_address_is_judged_without_a_look_up() {
         let guard = guard(true, &["169.254.170.2"], &[], &[]);
 
-        for (url, permitted) in [
-            ("https://52.94.1.2/", false),
-            ("https://[2a05:d018::1]:443/", false),
-            ("http://[::ffff:52.94.1.2]/", false),
-            ("http://169.254.169.254/latest", false),
-            ("http://169.254.170.2/v2/credentials", true),
-            ("https://10.0.1.5/", true),
-            ("http://[::1]:4568/", true),
-            ("https://kinesis.example/", true),
+        for (host, permitted) in [
+            ("52.94.1.2", false),
+            ("[2a05:d018::1]", false),
+            ("[::ffff:52.94.1.2]", false),
+            ("169.254.169.254", false),
+            ("169.254.170.2", true),
+            ("10.0.1.5", true),
+            ("[::1]", true),
+            ("kinesis.example", true),
         ] {
-            assert_eq!(guard.judge(url).is_ok(), permitted, "{url}");
+            assert_eq!(guard.judge_literal(host).is_ok(), permitted, "{host}");
         }
         assert!(matches!(guard.connect("52.94.1.2", 443).await, Err(HostError::Public(_))));
+    }
+
+    #[tokio::test]
+    async fn an_address_in_disguise_is_judged_when_the_system_has_read_it() {
+        let guard = Guard::new(true, &[], &BTreeMap::new());
+
+        // inet_aton(3) reads a whole number as 198.51.100.7, and Rust does not.
+        guard.judge_literal("3325256711").unwrap();
+        let error = guard.addresses("3325256711").await.unwrap_err();
+
+        assert!(matches!(&error, HostError::Public(public) if public.addresses == addresses(&["198.51.100.7"])), "{error:?}");
     }
 
     #[tokio::test]

@@ -1,14 +1,14 @@
-//! The way to one endpoint, whichever service answers there: connections, credentials, and how far a request came.
+//! The way to a service, whichever it is: its endpoints, connections, credentials, and how far a request came.
 //!
-//! One link lives as long as the agent: its client learns from every answer how wrong this gateway's clock is, and signs accordingly.
+//! A link lives as long as the agent, and goes by the first of its endpoints that answers.
 //!
 //! Invariant: opening it sends nothing and waits for nobody, so an absent endpoint or name server delays no start.
 
 use std::{
     error::Error,
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use aws_config::{SdkConfig, provider_config::ProviderConfig};
@@ -22,11 +22,12 @@ use aws_sdk_kinesis::{
     },
     error::{ProvideErrorMetadata, SdkError},
 };
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
         connection::{CaptureSmithyConnection, ConnectionMetadata},
-        dns::ResolveDns,
+        dns::{ResolveDns, SharedDnsResolver},
         interceptors::dyn_dispatch_hint,
         orchestrator::HttpResponse,
     },
@@ -37,74 +38,160 @@ use super::{
     answer::{Seen, harmless},
     credentials::{self, HeldCredentials},
     endpoint::{Endpoint, Resolver},
+    error::Verdict,
+    failover::Failover,
     guard::{Guard, PublicAddress},
+    http::Http,
     trust::Trust,
 };
-use crate::{config::KinesisConfig, status::with_causes};
+use crate::{backoff, config::KinesisConfig, status::with_causes};
 
 /// For name, TCP and TLS together: four round trips or more, each of up to two seconds on a mobile link that wakes up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An endpoint that was left and takes longer than this to say anything is not back.
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most bytes in the answer to a put: 500 records, each with a shard and a sequence number or a message, are a quarter of it.
 pub(super) const PUT_ANSWER: usize = 1 << 20;
 
-/// The way to one endpoint; cheap to clone.
-#[derive(Clone, Debug)]
-pub(super) struct Link {
-    service: Service,
-    endpoint: Endpoint,
-    resolver: Resolver,
-    credentials: HeldCredentials,
-    connected: Arc<Mutex<Option<SocketAddr>>>,
+/// The way to a service, by any of its endpoints; cheap to clone. `C` is the SDK's client.
+#[derive(Debug)]
+pub(super) struct Link<C>(Arc<Inner<C>>);
+
+impl<C> Clone for Link<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
 }
 
-impl Link {
-    /// Gets everything ready, and what an SDK client that goes this way is built from. Reads the files that `config` names; contacts
-    /// nobody.
+#[derive(Debug)]
+struct Inner<C> {
+    service: Service,
+    ends: Vec<End<C>>,
+    failover: Mutex<Failover>,
+    credentials: HeldCredentials,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+struct End<C> {
+    sdk: C,
+    endpoint: Endpoint,
+    resolver: Resolver,
+    connected: Mutex<Option<SocketAddr>>,
+}
+
+/// The way of one request, to one of the endpoints.
+#[derive(Debug)]
+pub(super) struct Passage<'a, C> {
+    link: &'a Inner<C>,
+    place: usize,
+}
+
+impl<C> Link<C> {
+    /// Gets everything ready; `build` makes the SDK's client. Reads the files that `config` names; contacts nobody.
     pub(super) fn open(
         service: Service,
         config: &KinesisConfig,
         names: impl ResolveDns + 'static,
-    ) -> Result<(Self, SdkConfig), ClientError> {
-        let endpoint = Endpoint::of(service, config)?;
+        build: impl Fn(&SdkConfig) -> C,
+    ) -> Result<Self, ClientError> {
+        let endpoints = Endpoint::all(service, config)?;
         let guard = Guard::new(config.private_only, &config.allow_addresses, &config.resolve).asking(names);
-        let refused = |source| ClientError::Public { url: endpoint.url.clone(), source };
-        guard.judge_literal(&endpoint.host).map_err(refused)?;
-        let resolver = Resolver::new(guard.clone());
-        let trust = Trust::load(config.ca.as_deref(), endpoint.tls)?;
+        for endpoint in &endpoints {
+            let refused = |source| ClientError::Public { url: endpoint.url.clone(), source };
+            guard.judge_literal(&endpoint.host).map_err(refused)?;
+        }
+        let trust = Trust::load(config.ca.as_deref(), endpoints.iter().any(|endpoint| endpoint.tls))?;
+        let proxy = config.proxy.as_deref().map(proxy).transpose()?;
         let region = Region::new(config.region.clone());
-        let ask =
-            ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(trust.credentials_client(&guard));
+        let resolver = SharedDnsResolver::new(guard.clone());
+        // Whoever issues credentials on this machine or on its cable is not behind the proxy.
+        let beyond = proxy.clone().map(|proxy| proxy.no_proxy("localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,fd00:ec2::/32"));
+        let ask = Http { guard: guard.clone(), resolver, tls: trust.of_credentials(), proxy: beyond }.client();
+        let ask = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(ask);
         let credentials = HeldCredentials::from(credentials::source(&config.credentials, &ask)?);
 
-        let settings = SdkConfig::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(region)
-            .endpoint_url(&*endpoint.url)
-            .http_client(trust.endpoint_client(&guard, resolver.clone()))
-            .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
-            .identity_cache(IdentityCache::no_cache())
-            .retry_config(RetryConfig::disabled())
-            // Nothing but the caller's limit for the rest: a large record takes long on a slow link, and that is no fault.
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .build();
-        Ok((Self { service, endpoint, resolver, credentials, connected: Arc::default() }, settings))
+        let end = |endpoint: Endpoint| {
+            let resolver = Resolver::new(guard.clone());
+            let shared = SharedDnsResolver::new(resolver.clone());
+            let http = Http { guard: guard.clone(), resolver: shared, tls: trust.of_endpoint(), proxy: proxy.clone() };
+            let settings = SdkConfig::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(region.clone())
+                .endpoint_url(&*endpoint.url)
+                .http_client(http.client())
+                .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+                .identity_cache(IdentityCache::no_cache())
+                .retry_config(RetryConfig::disabled())
+                // Nothing but the caller's limit for the rest: a large record takes long on a slow link, and that is no fault.
+                .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
+                .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+                .build();
+            End { sdk: build(&settings), endpoint, resolver, connected: Mutex::default() }
+        };
+        let ends: Vec<_> = endpoints.into_iter().map(end).collect();
+        let failover = Mutex::new(Failover::of(ends.len()));
+        Ok(Self(Arc::new(Inner { service, ends, failover, credentials })))
     }
 
-    /// The endpoint's URL.
+    /// The URL that the next request goes to.
     pub(super) fn endpoint(&self) -> &str {
-        &self.endpoint.url
+        &self.0.current().endpoint.url
     }
 
-    /// The address of the last connection, or else the one that was tried last.
+    /// The address of the last connection there, or else the one that was tried last.
     pub(super) fn address(&self) -> Option<SocketAddr> {
-        let connected = *self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        connected.or_else(|| self.resolver.last().map(|ip| SocketAddr::new(ip, self.endpoint.port)))
+        let end = self.0.current();
+        let connected = *end.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        connected.or_else(|| end.resolver.last().map(|ip| SocketAddr::new(ip, end.endpoint.port)))
+    }
+
+    /// Endpoints before that one, and why they are not used.
+    pub(super) fn left(&self) -> Vec<(&str, String)> {
+        let failover = self.0.failover();
+        failover.left().map(|(place, why)| (&*self.0.ends[place].endpoint.url, why.to_owned())).collect()
+    }
+
+    /// The way of the next request.
+    pub(super) fn passage(&self) -> Passage<'_, C> {
+        Passage { link: &self.0, place: self.0.failover().next() }
+    }
+
+    /// The place of an endpoint that is to be asked now whether it is back; see [`Self::passage_to`].
+    pub(super) fn look(&self, now: Instant) -> Option<usize> {
+        self.0.failover().look(now)
+    }
+
+    /// The way to the endpoint at `place`, which [`Self::look`] gave.
+    pub(super) fn passage_to(&self, place: usize) -> Passage<'_, C> {
+        Passage { link: &self.0, place }
+    }
+}
+
+impl<C> Inner<C> {
+    fn failover(&self) -> MutexGuard<'_, Failover> {
+        self.failover.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> &End<C> {
+        let place = self.failover().next();
+        &self.ends[place]
+    }
+}
+
+impl<C> Passage<'_, C> {
+    fn end(&self) -> &End<C> {
+        &self.link.ends[self.place]
+    }
+
+    /// The SDK's client. It lives as long as the agent: it learns from every answer how wrong this gateway's clock is.
+    pub(super) fn sdk(&self) -> &C {
+        &self.end().sdk
     }
 
     /// A stream at its end, as errors name it.
     pub(super) fn target(&self, stream: &str) -> Target {
-        Target { service: self.service, stream: stream.to_owned(), endpoint: Arc::clone(&self.endpoint.url) }
+        Target { service: self.link.service, stream: stream.to_owned(), endpoint: Arc::clone(&self.end().endpoint.url) }
     }
 
     /// Sends one request and says how far it came.
@@ -116,23 +203,35 @@ impl Link {
     ) -> Result<T, Failure> {
         let exchange = async {
             // Asked for before the SDK does, which would call it a failed request.
-            self.credentials.get().await.map_err(no_credentials)?;
-            start(way.clone()).await.map_err(|error| failure(error, way))
+            match self.link.credentials.get().await {
+                Ok(_) => Ok(start(way.clone()).await.map_err(|error| failure(error, way))),
+                Err(error) => Err(no_credentials(error)),
+            }
         };
         let outcome = match tokio::time::timeout(timeout, exchange).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome?, // without credentials nobody was asked
             Err(_) => Err(way.failure(format!("no answer within {timeout:?}").into())),
         };
+        self.learn(&outcome, way);
+        outcome
+    }
+
+    fn learn<T>(&self, outcome: &Result<T, Failure>, way: &Way) {
+        let end = self.end();
         if let Some(address) = way.connection().and_then(|connection| connection.remote_addr()) {
-            *self.connected.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
+            *end.connected.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
         }
-        match &outcome {
-            Err(Failure::NotSent(_)) => self.resolver.next_turn(),
+        match outcome {
+            Err(Failure::NotSent(_)) => end.resolver.next_turn(),
             // What an HTTP/2 connection did not answer it may never answer again, and it would be used again for an hour.
             Err(Failure::NoAnswer(_)) => way.connection().iter().for_each(ConnectionMetadata::poison),
             _ => {}
         }
-        outcome
+        let (now, mut failover) = (Instant::now(), self.link.failover());
+        match outcome.as_ref().err().and_then(Failure::of_endpoint) {
+            Some(why) => failover.failed(now, self.place, why, backoff::random()),
+            None => failover.answered(now, self.place),
+        }
     }
 
     /// Why a put to `target` failed. Credentials that were refused are not used again.
@@ -145,7 +244,7 @@ impl Link {
             Failure::Refused(refusal) => {
                 let error = PutError::refused(target, refusal);
                 if matches!(error, PutError::Credentials { .. }) {
-                    self.credentials.forget().await;
+                    self.link.credentials.forget().await;
                 }
                 error
             }
@@ -166,6 +265,18 @@ pub(super) enum Failure {
     NotSent(Cause),
     NoAnswer(Cause),
     Refused(Refusal),
+}
+
+impl Failure {
+    /// Why, if another endpoint might do better.
+    fn of_endpoint(&self) -> Option<String> {
+        match self {
+            Self::Barred(public) => Some(public.to_string()),
+            Self::NotSent(cause) | Self::NoAnswer(cause) => Some(with_causes(&**cause)),
+            Self::Refused(refusal) if refusal.verdict() == Verdict::Unavailable => Some(refusal.to_string()),
+            Self::Refused(_) | Self::NoCredentials(_) => None,
+        }
+    }
 }
 
 /// Watches one request: whether it was given a connection, after which its bytes may have left; and what came back.
@@ -231,6 +342,10 @@ impl Intercept for Way {
         self.seen.watch(context.response_mut(), self.answer);
         Ok(())
     }
+}
+
+fn proxy(url: &str) -> Result<ProxyConfig, ClientError> {
+    ProxyConfig::all(url).map_err(|source| ClientError::Proxy { url: url.to_owned(), source: source.into() })
 }
 
 fn no_credentials(error: CredentialsError) -> Failure {

@@ -1,21 +1,16 @@
-//! Whose certificates we believe, and the TLS that is built on it: rustls with ring, TLS 1.2 or later, no proxy.
+//! Whose certificates we believe, and the TLS that is built on it: rustls with ring, TLS 1.2 or later.
 //!
 //! Invariant: the SDK gets only roots that were parsed here before, since it panics on any that it can't read.
 
 use std::{fs, path::Path};
 
-use aws_sdk_kinesis::config::SharedHttpClient;
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
-};
-use aws_smithy_runtime_api::client::dns::ResolveDns;
+use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::{Cause, ClientError, endpoint::Resolver, guard::Guard};
+use super::{Cause, ClientError};
 
 /// The roots of one destination.
 pub(super) struct Trust {
@@ -37,30 +32,25 @@ impl Trust {
         Ok(Self { ca, system })
     }
 
-    /// A client for the endpoint: with `ca` set, that file and nobody else decides.
-    pub(super) fn endpoint_client(&self, guard: &Guard, resolver: Resolver) -> SharedHttpClient {
-        guard.around(client(self.store(self.system && self.ca.is_none()), resolver))
+    /// For the endpoint: with `ca` set, that file and nobody else decides.
+    pub(super) fn of_endpoint(&self) -> TlsContext {
+        self.context(self.system && self.ca.is_none())
     }
 
-    /// A client for whoever issues our credentials. That is another host, with a certificate of another origin, and its address is
-    /// not the link's.
-    pub(super) fn credentials_client(&self, guard: &Guard) -> SharedHttpClient {
-        guard.around(client(self.store(self.system), guard.clone()))
+    /// For whoever issues our credentials, which is another host with a certificate of another origin.
+    pub(super) fn of_credentials(&self) -> TlsContext {
+        self.context(self.system)
     }
 
-    fn store(&self, system: bool) -> TrustStore {
+    fn context(&self, system: bool) -> TlsContext {
         let store = TrustStore::empty().with_native_roots(system);
-        match &self.ca {
+        let store = match &self.ca {
             Some(pem) => store.with_pem_certificate(pem.clone()),
             None => store,
-        }
+        };
+        let context = TlsContext::builder().with_trust_store(store).build();
+        context.expect("it only moves the roots, which were parsed when they were loaded")
     }
-}
-
-fn client(roots: TrustStore, resolver: impl ResolveDns + Clone + 'static) -> SharedHttpClient {
-    let context = TlsContext::builder().with_trust_store(roots).build();
-    let context = context.expect("it only moves the roots, which were parsed when they were loaded");
-    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_with_resolver(resolver)
 }
 
 fn read_roots(path: &Path) -> Result<Vec<u8>, Cause> {

@@ -87,7 +87,7 @@ fn show_tells_where_each_value_came_from_and_what_is_wrong_instead() {
 #[test]
 fn a_password_in_a_url_is_never_shown() {
     let mut loaded = config::parse(&format!("[device]\nid = \"gw\"\n{CLOUD}"), "gw").unwrap();
-    let endpoint = Some("https://me:secret@vpce.example".to_owned());
+    let endpoint = "https://me:secret@vpce.example".into();
     loaded
         .config
         .destinations

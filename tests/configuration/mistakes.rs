@@ -205,11 +205,30 @@ fn addresses_that_would_be_refused_later_are_mistakes_now() {
             r#"4: destinations.cloud.allow_addresses: "here" is no range of addresses; write for example "100.64.0.0/10""#,
         ),
         (
+            r#"endpoint = ["https://vpce.example", "https://vpce.example", "vpce.example"]"#,
+            r#"4: destinations.cloud.endpoint has "https://vpce.example" twice; remove one"#,
+        ),
+        ("endpoint = 5", r"4: destinations.cloud.endpoint is the number 5; write a URL in quotes, or a list of them"),
+        (
+            "endpoint = \"https://vpce.example\"\nfips = true",
+            r"5: destinations.cloud.fips is true, and that is about the region's public name; remove it, and write a FIPS name into endpoint",
+        ),
+        (
+            r#"proxy = "http://proxy.example:3128""#,
+            r"4: destinations.cloud.proxy is set, and private_only = true can't see where a proxy connects to; write private_only = false, or remove it",
+        ),
+        (
+            "private_only = false\nproxy = \"socks5://proxy.example\"",
+            r#"5: destinations.cloud.proxy is "socks5://proxy.example", which does not begin with http://; write for example "http://proxy.example:3128""#,
+        ),
+        (
             r#"allow_addresses = ["0.0.0.0/0"]"#,
             r#"4: destinations.cloud.allow_addresses has "0.0.0.0/0", which is every address; write private_only = false, if that is meant"#,
         ),
     ] {
-        assert_eq!(cloud(settings), [expected], "{settings}");
+        let said = cloud(settings);
+        assert_eq!(said[0], expected, "{settings}");
+        assert_eq!(said.len(), 1 + usize::from(settings.contains("\"vpce.example\"]")), "{said:?}");
     }
 }
 

@@ -4,8 +4,10 @@
 
 mod addresses;
 mod answers;
+mod failover;
 mod firehose;
 mod kinesalite;
+mod proxy;
 mod scripted;
 #[path = "../support/mod.rs"]
 mod support;
@@ -44,7 +46,7 @@ impl Gateway {
         fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
         let credentials = CredentialsConfig::Static { access_key_id: "AKIDEXAMPLE".into(), secret_access_key_file: secret };
         let config =
-            KinesisConfig { region: "eu-west-1".into(), endpoint: Some(endpoint.into()), credentials, ..KinesisConfig::default() };
+            KinesisConfig { region: "eu-west-1".into(), endpoint: endpoint.into(), credentials, ..KinesisConfig::default() };
         Self { folder, config }
     }
 

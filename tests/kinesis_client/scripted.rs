@@ -13,15 +13,25 @@ use tokio::{
 use super::{ACCEPTED, Gateway, PATIENCE, header, http, read_request, record};
 
 /// Answers every request on `url` with the same bytes, then closes; what it was asked is in `requests`, head and body.
-pub(crate) struct Scripted {
-    pub(crate) url: String,
+pub struct Scripted {
+    pub url: String,
     requests: mpsc::UnboundedReceiver<String>,
 }
 
 impl Scripted {
-    pub(crate) async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+    pub async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        Self::on("http://127.0.0.1:0", answer).await
+    }
+
+    /// One that takes each request for one of a record, and accepts it.
+    pub async fn accepting() -> Self {
+        Self::answering(http("200 OK", "", ACCEPTED)).await
+    }
+
+    /// At `url` of this machine.
+    pub async fn on(url: &str, answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(url.trim_start_matches("http://")).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (heard, requests) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -34,12 +44,12 @@ impl Scripted {
         Self { url, requests }
     }
 
-    pub(crate) async fn asked(&mut self) -> String {
+    pub async fn asked(&mut self) -> String {
         timeout(PATIENCE, self.requests.recv()).await.expect("no request came").unwrap()
     }
 }
 
-fn refusal(code: &str) -> String {
+pub fn refusal(code: &str) -> String {
     refusal_with(code, "so it is")
 }
 

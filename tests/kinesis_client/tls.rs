@@ -6,7 +6,7 @@ use headwater::kinesis::{Answer, PutError};
 use rcgen::{CertifiedIssuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
     sync::mpsc,
     time::timeout,
@@ -107,4 +107,33 @@ async fn a_connection_that_did_not_answer_is_not_used_again() {
         assert!(matches!(error, PutError::Unknown { .. }), "{error:?}");
         timeout(PATIENCE, connections.recv()).await.expect("no new connection was opened").unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_speaks_nothing_newer_than_tls_1_1_is_refused() {
+    // ServerHello: TLS 1.1, no session, TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, no compression. Source: RFC 4346, section 7.4.1.3.
+    let mut hello = vec![0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0xc0, 0x13, 0]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap()).replace("127.0.0.1", "localhost");
+    let (heard, mut alerts) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        // What it offers comes as one record: five bytes and so many as the last two of them say.
+        let mut frame = [0; 5];
+        connection.read_exact(&mut frame).await.unwrap();
+        let mut offer = vec![0; usize::from(u16::from_be_bytes([frame[3], frame[4]]))];
+        connection.read_exact(&mut offer).await.unwrap();
+        connection.write_all(&hello).await.unwrap();
+        let mut alert = [0; 7];
+        connection.read_exact(&mut alert).await.unwrap();
+        heard.send(alert).unwrap();
+    });
+
+    let error = Gateway::facing(&url).trusting(&Authority::new().0.pem()).puts(1).await.unwrap_err();
+
+    assert!(matches!(error, PutError::Unreachable { .. }), "{error:?}");
+    let alert = alerts.recv().await.unwrap();
+    assert_eq!((alert[0], alert[5], alert[6]), (21, 2, 70), "a fatal protocol_version, in {alert:?}");
 }

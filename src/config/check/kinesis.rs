@@ -10,7 +10,8 @@ use crate::{addresses::Permitted, config::KinesisConfig};
 
 pub(super) fn check(name: &str, service: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
     region(name, &kinesis.region, problems);
-    endpoint(name, service, kinesis, problems);
+    endpoints(name, service, kinesis, problems);
+    proxy(name, kinesis, problems);
     addresses(name, kinesis, problems);
 }
 
@@ -28,41 +29,64 @@ fn region(name: &str, region: &str, problems: &mut Problems) {
     }
 }
 
-fn endpoint(name: &str, service: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+fn endpoints(name: &str, service: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
     let at = |key| ["destinations", name, key];
-    let Some(endpoint) = &kinesis.endpoint else {
-        if kinesis.private_only {
-            let text = "is not set, and the service's public name has private addresses only where a VPC endpoint's private DNS \
-                        answers for it; write the endpoint's own name, or else private_only = false";
-            problems.warn(&at("endpoint"), text).rests_on(&at("private_only"));
-        }
-        return;
-    };
+    if kinesis.endpoint.is_empty() && kinesis.private_only {
+        let text = "is not set, and the service's public name has private addresses only where a VPC endpoint's private DNS answers for \
+                    it; write the endpoint's own name, or else private_only = false";
+        problems.warn(&at("endpoint"), text).rests_on(&at("private_only"));
+    }
+    if !kinesis.endpoint.is_empty() && kinesis.fips {
+        let text = "is true, and that is about the region's public name; remove it, and write a FIPS name into endpoint";
+        problems.wrong(&at("fips"), text).rests_on(&at("endpoint"));
+    }
     let example = format!("https://vpce-0123-abcd.{service}.eu-west-1.vpce.amazonaws.com");
-    match read_url(endpoint, &["https", "http"], &example) {
-        Err(what) => {
-            problems.wrong(&at("endpoint"), what);
+    let mut tls = kinesis.endpoint.is_empty();
+    for (n, endpoint) in kinesis.endpoint.iter().enumerate() {
+        if kinesis.endpoint[..n].contains(endpoint) {
+            problems.wrong(&at("endpoint"), format!("has {endpoint:?} twice; remove one")).element(n);
         }
-        Ok(url) => {
-            if url.scheme == "http" && kinesis.ca.is_some() {
-                let text = "is set, but the endpoint is not for TLS; write https:// in the endpoint or remove it";
-                problems.wrong(&at("ca"), text).rests_on(&at("endpoint"));
+        match read_url(endpoint, &["https", "http"], &example) {
+            Err(what) => {
+                tls = true;
+                problems.wrong(&at("endpoint"), what).element(n);
             }
-            let names = |service: &str| url.host.split('.').any(|part| part == service);
-            if let Some(other) = ["kinesis", "firehose"].into_iter().find(|other| *other != service && names(other)) {
-                let text =
-                    format!("is {endpoint:?}, where {other} answers; write kind = {other:?}, or an endpoint such as {example:?}");
-                problems.warn(&at("endpoint"), text).rests_on(&at("kind"));
-            }
-            let literal = url.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-            if let Some(address) = literal.filter(|address| !permitted(kinesis).contains(*address)) {
-                let text = format!(
-                    "is {endpoint:?}, an address that private_only refuses; write the name of the VPC endpoint, or \
-                     allow_addresses = [\"{address}\"]"
-                );
-                problems.wrong(&at("endpoint"), text).rests_on(&at("private_only")).rests_on(&at("allow_addresses"));
+            Ok(url) => {
+                tls |= url.scheme == "https";
+                let names = |service: &str| url.host.split('.').any(|part| part == service);
+                if let Some(other) = ["kinesis", "firehose"].into_iter().find(|other| *other != service && names(other)) {
+                    let text = format!(
+                        "is {endpoint:?}, where {other} answers; write kind = {other:?}, or an endpoint such as {example:?}"
+                    );
+                    problems.warn(&at("endpoint"), text).element(n).rests_on(&at("kind"));
+                }
+                let literal = url.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+                if let Some(address) = literal.filter(|address| !permitted(kinesis).contains(*address)) {
+                    let text = format!(
+                        "is {endpoint:?}, an address that private_only refuses; write the name of the VPC endpoint, or \
+                         allow_addresses = [\"{address}\"]"
+                    );
+                    let problem = problems.wrong(&at("endpoint"), text).element(n);
+                    problem.rests_on(&at("private_only")).rests_on(&at("allow_addresses"));
+                }
             }
         }
+    }
+    if kinesis.ca.is_some() && !tls {
+        let text = "is set, but the endpoint is not for TLS; write https:// in the endpoint or remove it";
+        problems.wrong(&at("ca"), text).rests_on(&at("endpoint"));
+    }
+}
+
+fn proxy(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+    let at = ["destinations", name, "proxy"];
+    let Some(proxy) = &kinesis.proxy else { return };
+    if let Err(what) = read_url(proxy, &["http"], "http://proxy.example:3128") {
+        problems.wrong(&at, what);
+    }
+    if kinesis.private_only {
+        let text = "is set, and private_only = true can't see where a proxy connects to; write private_only = false, or remove it";
+        problems.wrong(&at, text).rests_on(&["destinations", name, "private_only"]);
     }
 }
 
