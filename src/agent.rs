@@ -169,6 +169,7 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
         let stage = source_stage(&device, name.clone(), source, intake, legacy, &status, &stop);
         stages.spawn(&format!("source {name}"), stage);
     }
+    status.lock().running = true;
     info!(stages = stages.running.len(), "running");
 
     let failed = stages.early_end(&stop).await;

@@ -37,7 +37,9 @@ pub struct State {
     /// The buffer has no room, and a source waits for it.
     pub holding: bool,
     /// When each stage last showed that it moves.
-    pub beats: BTreeMap<&'static str, Instant>,
+    pub beats: BTreeMap<String, Instant>,
+    /// The buffer is open, and every stage was started.
+    pub running: bool,
     /// SIGTERM has arrived.
     pub stopping: bool,
     /// Where the local page is served, once it is.
@@ -369,8 +371,17 @@ impl Status {
     }
 
     /// `stage` moves.
-    pub fn beat(&self, stage: &'static str, now: Instant) {
-        self.lock().beats.insert(stage, now);
+    pub fn beat(&self, stage: &str, now: Instant) {
+        let beats = &mut self.lock().beats;
+        match beats.get_mut(stage) {
+            Some(last) => *last = now,
+            None => drop(beats.insert(stage.to_owned(), now)),
+        }
+    }
+
+    /// `stage` has ended in order, and shows nothing any more.
+    pub fn rests(&self, stage: &str) {
+        self.lock().beats.remove(stage);
     }
 
     /// `n` readings of `stream` were taken, and wait.
@@ -452,8 +463,8 @@ impl State {
     }
 
     /// A stage that does not move any more.
-    pub fn stuck(&self, now: Instant) -> Option<&'static str> {
-        self.beats.iter().find(|(_, last)| now.saturating_duration_since(**last) > STUCK).map(|(stage, _)| *stage)
+    pub fn stuck(&self, now: Instant) -> Option<&str> {
+        self.beats.iter().find(|(_, last)| now.saturating_duration_since(**last) > STUCK).map(|(stage, _)| stage.as_str())
     }
 
     /// The sum over all streams, and the readings that no stream takes.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::{
     Failed,
-    run::{LogFormat, start_log},
+    log::{LogFormat, start_log},
 };
 use crate::{
     agent,

@@ -4,6 +4,8 @@ pub mod buffer;
 pub mod check;
 #[cfg(feature = "demo")]
 pub mod demo;
+mod log;
+mod notify;
 pub mod run;
 pub mod show;
 pub mod status;

@@ -10,6 +10,24 @@ use crate::support::{
 };
 
 #[tokio::test]
+async fn systemd_is_told_that_it_is_ready_without_broker_port_or_uplink_how_it_is_and_that_it_stops() {
+    let plan = Gateway::new().with_scale().set("sources.broker.url", format!("mqtt://127.0.0.1:{}", free_port()));
+    let mut gateway = plan.installs().await;
+    gateway.field.line.unplug();
+    gateway.cloud.away();
+    gateway.agent.is_started_by_systemd();
+
+    gateway.agent.start();
+    gateway.agent.tells_systemd("READY=1").await;
+    gateway.agent.tells_systemd("STATUS=sending; nothing waits; ").await; // and what is wrong
+    gateway.agent.tells_systemd("WATCHDOG=1").await;
+
+    gateway.agent.terminates();
+    gateway.agent.tells_systemd("STOPPING=1").await;
+    assert_eq!(gateway.agent.ends().await.0.code(), Some(0));
+}
+
+#[tokio::test]
 async fn what_a_stream_has_buffered_is_still_sent_when_it_is_switched_off() {
     let mut gateway = Gateway::new().starts().await;
     gateway.cloud.away();

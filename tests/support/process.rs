@@ -4,6 +4,7 @@
 //! say in what the agent does.
 
 use std::{
+    cell::Cell,
     fs,
     path::{Path, PathBuf},
     process::{ExitStatus, Output, Stdio},
@@ -14,7 +15,7 @@ use headwater::cli::status::{self, StatusArgs};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{net::UnixDatagram, process::Command};
 
 use super::{DEADLINE, clock::WallClock, eventually_within, part::Part, within};
 
@@ -23,6 +24,8 @@ pub struct Headwater {
     dir: TempDir,
     /// What it lives by, where that is not the machine's own.
     clock: Option<WallClock>,
+    /// Where it tells what it tells systemd.
+    systemd: Option<UnixDatagram>,
     running: Option<Part>,
     last_log: String,
 }
@@ -76,7 +79,7 @@ impl Headwater {
     /// Puts `config` into a new temp dir, for which it may write `{dir}`.
     pub fn configured(config: &str) -> Self {
         let dir = TempDir::new().expect("a temp dir can be made");
-        let headwater = Self { dir, clock: None, running: None, last_log: String::new() };
+        let headwater = Self { dir, clock: None, systemd: None, running: None, last_log: String::new() };
         headwater.configure(config);
         headwater
     }
@@ -84,6 +87,30 @@ impl Headwater {
     /// From the next start on it lives by a clock that the test sets.
     pub fn gets_a_clock(&mut self) {
         self.clock = Some(WallClock::new(self.dir.path()));
+    }
+
+    /// From the next start on it is started as systemd does, and this test is told what systemd would be.
+    pub fn is_started_by_systemd(&mut self) {
+        self.systemd = Some(UnixDatagram::bind(self.dir.path().join("notify")).expect("the temp dir can be written"));
+    }
+
+    /// Waits until systemd has been told `text`; all that it was told at that moment.
+    pub async fn tells_systemd(&self, text: &str) -> String {
+        let socket = self.systemd.as_ref().expect("it is started by systemd");
+        let last = Cell::new(String::new());
+        let saw = || format!("{:?}; {}", last.take(), self.log());
+        let told = async {
+            let mut told = vec![0; 4096];
+            loop {
+                let len = socket.recv(&mut told).await.expect("it is bound");
+                let news = String::from_utf8_lossy(&told[..len]).into_owned();
+                if news.contains(text) {
+                    return news;
+                }
+                last.set(news);
+            }
+        };
+        within(format_args!("systemd is told {text:?}"), saw, told).await
     }
 
     /// See [`Self::gets_a_clock`].
@@ -113,6 +140,9 @@ impl Headwater {
         let mut command = command();
         if let Some(clock) = &self.clock {
             clock.put_into(&mut command);
+        }
+        if self.systemd.is_some() {
+            command.env("NOTIFY_SOCKET", self.dir.path().join("notify")).env("WATCHDOG_USEC", "200000");
         }
         self.running = Some(Part::start("headwater", command.arg("run").arg("--config").arg(self.config())));
     }
@@ -146,6 +176,11 @@ impl Headwater {
     /// SIGCONT.
     pub fn thaws(&self) {
         self.part().signal(Signal::CONT);
+    }
+
+    /// SIGTERM; see also [`Self::stops`].
+    pub fn terminates(&self) {
+        self.part().signal(Signal::TERM);
     }
 
     /// SIGHUP.

@@ -36,7 +36,7 @@ use crate::{
     config::MqttConfig,
     ingest::intake::{Intake, IntakeClosed},
     reading::Fingerprint,
-    status::{Reason, Status},
+    status::{BEAT, Reason, Status},
 };
 
 /// How long the last batch may wait for room when the agent stops: ingest takes one in milliseconds, if it takes any.
@@ -89,6 +89,7 @@ pub async fn run(
         Err(error) => Err(error),
     };
     source.report(&mut arrivals, "stopped");
+    source.status.rests(&source.part());
     ended
 }
 
@@ -157,6 +158,7 @@ impl Source {
     async fn meanwhile<T>(&self, arrivals: &mut Arrivals, event: impl Future<Output = T>) -> Result<Option<T>, SourceError> {
         let mut event = pin!(event);
         loop {
+            self.beat();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(None),
@@ -165,6 +167,7 @@ impl Source {
                     self.report(arrivals, "connecting");
                 }
                 happened = &mut event => return Ok(Some(happened)),
+                () = tokio::time::sleep(BEAT) => {}
             }
         }
     }
@@ -229,6 +232,11 @@ impl Source {
             warn!(source = self.name, "{what}; {remedy}");
         }
         refused.is_empty()
+    }
+
+    /// Shows that this stage moves.
+    fn beat(&self) {
+        self.status.beat(&self.part(), Instant::now());
     }
 
     fn report(&self, arrivals: &mut Arrivals, state: &'static str) {

@@ -16,7 +16,7 @@ use rumqttc::{
     Connect, ConnectReturnCode, Login, Packet, PingReq, PubAck, PubComp, PubRec, Publish, QoS, Subscribe, SubscribeFilter,
     Unsubscribe,
 };
-use tokio::time::{MissedTickBehavior, interval_at, timeout};
+use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::codec::Framed;
 
 use self::pings::Pings;
@@ -34,7 +34,7 @@ use crate::{
     ingest::intake::BATCH_READINGS,
     reading::{Fingerprint, Ordinal, Reading, Topic, Uptime},
     sources::error::SourceError,
-    status::Reason,
+    status::{BEAT, Reason},
 };
 
 /// Name, TCP, TLS, CONNACK, together.
@@ -139,6 +139,8 @@ impl<'a> Session<'a> {
         let period = self.keep_alive / 2;
         let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beats = interval(BEAT);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
         loop {
             let reading = self.may_read(arrivals);
@@ -157,6 +159,7 @@ impl<'a> Session<'a> {
                     self.acknowledge(safe.map_err(|closed| self.source.closed(closed))?, arrivals)?;
                 }
                 _ = ticks.tick() => self.keep_alive(reading, arrivals)?,
+                _ = beats.tick() => self.source.beat(),
                 run = poll_fn(|cx| self.poll_run(cx, arrivals)), if reading => {
                     run?;
                     self.acknowledge(intake.safe_up_to(), arrivals)?;

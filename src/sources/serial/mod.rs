@@ -30,7 +30,7 @@ use crate::{
     config::SerialConfig,
     ingest::intake::{BATCH_BYTES, BATCH_READINGS, Intake},
     reading::{Reading, Topic, Uptime},
-    status::{Reason, Status},
+    status::{BEAT, Reason, Status},
 };
 
 /// Longest wait before a port is tried again: a technician who plugs the adapter in again should not wonder whether it is broken.
@@ -88,6 +88,7 @@ impl Line {
         let mut buffer = BytesMut::new();
         self.enter("connecting");
         loop {
+            self.status.beat(&self.part(), std::time::Instant::now());
             self.decode();
             let full = self.batch_is_full();
             if port.is_open() {
@@ -114,6 +115,7 @@ impl Line {
                         port.reopen(Instant::now() + pause);
                     }
                 },
+                () = tokio::time::sleep(BEAT) => {}
             }
         }
     }
@@ -198,6 +200,7 @@ impl Line {
         }
         self.give_up_open_frame();
         self.enter("stopped");
+        self.status.rests(&self.part());
     }
 
     fn enter(&mut self, state: &'static str) {
