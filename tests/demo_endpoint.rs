@@ -5,7 +5,7 @@
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use aws_sdk_kinesis::{
     Client,
@@ -13,7 +13,7 @@ use aws_sdk_kinesis::{
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
     operation::put_records::{PutRecordsError, PutRecordsOutput},
     primitives::Blob,
-    types::{PutRecordsRequestEntry, Shard, ShardFilter, ShardFilterType, ShardIteratorType},
+    types::{PutRecordsRequestEntry, RecordDistributionStrategy, Shard, ShardFilter, ShardFilterType, ShardIteratorType},
 };
 use aws_smithy_http_client::{
     Builder,
@@ -158,6 +158,28 @@ async fn a_request_that_breaks_a_rule_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
+async fn a_stream_on_demand_can_be_told_to_ignore_keys_and_a_provisioned_one_cannot() {
+    let gateway = Gateway::new().await;
+    let update = async |name: &str| {
+        let arn = format!("arn:aws:kinesis:eu-west-1:000000000000:stream/{name}");
+        let update = gateway.client.update_stream_record_distribution_strategy().stream_arn(arn);
+        update.record_distribution_strategy(RecordDistributionStrategy::Auto).send().await
+    };
+    gateway.client.create_stream().stream_name("spread").send().await.unwrap();
+
+    assert_eq!(update(STREAM).await.unwrap_err().code(), Some("InvalidArgumentException"));
+    update("spread").await.unwrap();
+
+    let described = gateway.client.describe_stream_summary().stream_name("spread").send().await.unwrap();
+    let summary = described.stream_description_summary().unwrap();
+    assert_eq!(summary.record_distribution_strategy(), Some(&RecordDistributionStrategy::Auto));
+    let entries = (0..50).map(|_| PutRecordsRequestEntry::builder().data(Blob::new("x")).partition_key("gw").build().unwrap());
+    let put = gateway.client.put_records().stream_name("spread").set_records(Some(entries.collect())).send().await.unwrap();
+    let shards: BTreeSet<_> = put.records().iter().filter_map(|entry| entry.shard_id()).collect();
+    assert_eq!(shards.len(), 4);
+}
+
+#[tokio::test]
 async fn a_request_signed_for_another_region_is_refused() {
     let gateway = Gateway::with(Options::default(), None, "vpce").await;
 
@@ -186,13 +208,21 @@ async fn each_fault_on_command_happens_once_and_then_all_is_well() {
     }
     assert!(gateway.stored().is_empty());
 
+    gateway.cloud.describe_fails(Some("AccessDeniedException"));
+    let denied = gateway.client.describe_stream_summary().stream_name(STREAM).send().await.unwrap_err();
+    assert_eq!(denied.code(), Some("AccessDeniedException"));
+    gateway.cloud.calls_invalid_one_by_one(Some("bad"));
+    let answer = gateway.puts(&["bad", "good"]).await.unwrap();
+    assert_eq!(answer.records()[0].error_code(), Some("InvalidArgumentException"));
+    assert_eq!(gateway.stored(), ["good"]);
+
     gateway.cloud.fail_next(1, Failure::TooFewRecords);
     assert_eq!(gateway.puts(&["a", "b"]).await.unwrap().records().len(), 1);
     gateway.cloud.fail_next(1, Failure::RefuseEvery(2));
     assert_eq!(gateway.puts(&["a", "b", "c"]).await.unwrap().failed_record_count(), Some(2));
     assert_eq!(gateway.puts(&["d"]).await.unwrap().failed_record_count(), Some(0));
 
-    assert_eq!(gateway.stored(), ["b", "d"]);
+    assert_eq!(gateway.stored(), ["good", "b", "d"]);
 }
 
 #[tokio::test]

@@ -13,16 +13,22 @@ use aws_smithy_runtime_api::client::dns::ResolveDns;
 use tracing::debug;
 
 use super::{
-    Answer, Arrived, Cause, ClientError, Page, Position, PutError, ReadError, Record, Service, Shard, Start,
+    Answer, Arrived, Cause, ClientError, DescribeError, Distribution, Page, Position, PutError, ReadError, Record, Service, Shard,
+    Start, StreamSummary,
     answer::harmless,
     error::{Verdict, verdict},
     guard::SystemNames,
+    limits::MAX_RECORD,
     link::{Answering, Failure, LOOK_TIMEOUT, Link, PUT_ANSWER, Passage, ServiceError, Way},
 };
-use crate::{config::KinesisConfig, reading::Timestamp};
+use crate::{config::KinesisConfig, reading::Timestamp, units::ByteCount};
 
 /// One answer of a read has up to 10 MiB.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// A few hundred bytes each way, on a slow link that wakes up.
+const SUMMARY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most bytes in the answer that describes a stream.
+const SUMMARY_ANSWER: usize = 64 << 10;
 /// Most bytes in the answer to a read: 10 MiB in base64, and as much again for keys and names.
 const READ_ANSWER: usize = 28 << 20;
 
@@ -71,6 +77,26 @@ impl Client {
                 answers(output.records, sent).map_err(|source| PutError::Unknown { target, source: way.with_answer(source) })
             }
             Err(failure) => Err(passage.put_error(target, failure).await),
+        }
+    }
+
+    /// What `stream` is like, as far as a producer has to know.
+    pub async fn describe(&self, stream: &str) -> Result<StreamSummary, DescribeError> {
+        let passage = self.0.passage();
+        let target = passage.target(stream);
+        let request = passage.sdk().describe_stream_summary().stream_name(stream).customize();
+        let way = Way::reading(SUMMARY_ANSWER);
+        match passage.send(SUMMARY_TIMEOUT, &way, |way| request.interceptor(way).send()).await {
+            Ok(output) => output
+                .stream_description_summary
+                .as_ref()
+                .map(summary)
+                .ok_or_else(|| DescribeError::Unknown { target, source: "the answer has no summary".into() }),
+            Err(Failure::Barred(address)) => Err(DescribeError::Unknown { target, source: address.into() }),
+            Err(Failure::NoCredentials(source) | Failure::NotSent(source) | Failure::NoAnswer(source)) => {
+                Err(DescribeError::Unknown { target, source })
+            }
+            Err(Failure::Refused(refusal)) => Err(DescribeError::refused(target, refusal)),
         }
     }
 
@@ -189,6 +215,18 @@ fn answer(result: PutRecordsResultEntry) -> Result<Answer, Cause> {
         }),
         (None, Some(shard), Some(sequence)) => Ok(Answer::Accepted { shard, sequence }),
         (None, ..) => Err("it neither took nor refused a record".into()),
+    }
+}
+
+fn summary(summary: &types::StreamDescriptionSummary) -> StreamSummary {
+    StreamSummary {
+        distribution: match &summary.record_distribution_strategy {
+            None | Some(types::RecordDistributionStrategy::UserPartitionKey) => Distribution::ByKey,
+            // A strategy that is yet to be invented need not respect keys either.
+            Some(_) => Distribution::ByService,
+        },
+        open_shards: summary.open_shard_count.try_into().unwrap_or_default(),
+        max_record: summary.max_record_size_in_kib.and_then(|kib| u64::try_from(kib).ok()).map_or(MAX_RECORD, ByteCount::kib),
     }
 }
 

@@ -22,10 +22,10 @@ use std::ops::RangeInclusive;
 
 pub use self::{
     client::{Client, parse_time},
-    error::{Cause, Class, ClientError, PutError, ReadError, Refusal, Service, Target},
+    error::{Cause, Class, ClientError, DescribeError, PutError, ReadError, Refusal, Service, Target},
     firehose::Firehose,
 };
-use crate::reading::Timestamp;
+use crate::{reading::Timestamp, units::ByteCount};
 
 /// Where a record belongs in the stream: the shard whose range holds this number takes it.
 pub type HashKey = u128;
@@ -77,6 +77,34 @@ pub enum Answer {
         /// Its explanation.
         message: String,
     },
+}
+
+impl Answer {
+    /// Whether it is in the stream.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted { .. })
+    }
+}
+
+/// What a producer has to know of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamSummary {
+    /// Who decides which shard takes a record.
+    pub distribution: Distribution,
+    /// Shards that take records.
+    pub open_shards: u32,
+    /// Most bytes in one record, data and partition key.
+    pub max_record: ByteCount,
+}
+
+/// Who decides which shard takes a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// The producer: the shard whose range holds a record's hash key.
+    ByKey,
+    /// The service, whatever the keys (`AUTO`). A consumer on KCL drops aggregates that it finds in another shard than that of their
+    /// keys, without an error. Source: Kinesis Developer Guide, service-managed record distribution.
+    ByService,
 }
 
 /// One shard of a stream, open or closed.

@@ -1,4 +1,5 @@
-//! Streams and their shards: `CreateStream`, DescribeStreamSummary, `ListShards`, `SplitShard`, `MergeShards`.
+//! Streams and their shards: `CreateStream`, DescribeStreamSummary, `UpdateStreamRecordDistributionStrategy`, `ListShards`, `SplitShard`,
+//! `MergeShards`.
 //!
 //! Changes take effect at once; a stream is never CREATING or UPDATING.
 
@@ -11,12 +12,10 @@ use super::{
     check::{Text, parse, stream_name},
     server::Moment,
     shards::{ReshardError, Shard, ShardId},
-    store::{Sequence, Store},
+    store::{Distribution, Sequence, Store},
     tank::MAX_RECORD_BYTES,
 };
 
-/// Shards of a stream whose creator names none. Source: Kinesis developer guide, on-demand mode starts with 4 MB/s.
-const SHARDS_ON_DEMAND: u32 = 4;
 /// Most shards in one page of `ListShards`. Source: Kinesis API reference, `ListShards`.
 const MAX_PAGE: usize = 1000;
 
@@ -34,7 +33,7 @@ pub fn create_stream(body: &[u8], store: &mut Store, moment: Moment) -> Result<R
         let rule = "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+";
         return Err(Refusal::validation(&[format!("Value '{name}' at 'streamName' failed to satisfy constraint: {rule}")]));
     }
-    if store.create(name, shard_count.unwrap_or(SHARDS_ON_DEMAND), moment.since_start, moment.wall) {
+    if store.create(name, shard_count, moment.since_start, moment.wall) {
         Ok(answer::empty())
     } else {
         let what = format!("Stream {name} under account {ACCOUNT} already exists.");
@@ -60,7 +59,7 @@ pub fn describe_stream_summary(body: &[u8], store: &Store, region: &str) -> Resu
         "StreamName": name,
         "StreamARN": format!("arn:aws:kinesis:{region}:{ACCOUNT}:stream/{name}"),
         "StreamStatus": "ACTIVE",
-        "StreamModeDetails": { "StreamMode": "PROVISIONED" },
+        "StreamModeDetails": { "StreamMode": if stream.on_demand { "ON_DEMAND" } else { "PROVISIONED" } },
         "RetentionPeriodHours": 24,
         "StreamCreationTimestamp": stream.created.0 / 1000,
         "EnhancedMonitoring": [{ "ShardLevelMetrics": [] }],
@@ -68,8 +67,33 @@ pub fn describe_stream_summary(body: &[u8], store: &Store, region: &str) -> Resu
         "OpenShardCount": stream.shards.open().count(),
         "ConsumerCount": 0,
         "MaxRecordSizeInKiB": MAX_RECORD_BYTES >> 10,
-        "RecordDistributionStrategy": "USER_PARTITION_KEY",
+        "RecordDistributionStrategy": match stream.distribution {
+            Distribution::ByKey => "USER_PARTITION_KEY",
+            Distribution::Auto => "AUTO",
+        },
     }})))
+}
+
+/// Answers `UpdateStreamRecordDistributionStrategy`.
+pub fn distribute(body: &[u8], store: &mut Store) -> Result<Response, Refusal> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Update<'a> {
+        #[serde(borrow, rename = "StreamARN")]
+        stream_arn: Option<Text<'a>>,
+        record_distribution_strategy: &'a str,
+    }
+    let request: Update<'_> = parse(body)?;
+    let name = stream_name(None, request.stream_arn)?;
+    let stream = store.streams.get(&name).ok_or_else(|| Refusal::no_stream(&name))?;
+    let distribution = match request.record_distribution_strategy {
+        "USER_PARTITION_KEY" => Distribution::ByKey,
+        "AUTO" if stream.on_demand => Distribution::Auto,
+        "AUTO" => return Err(Refusal::argument("AUTO is only for streams in on-demand mode.")),
+        other => return Err(Refusal::argument(format!("RecordDistributionStrategy {other} is unknown."))),
+    };
+    store.distribute(&name, distribution).ok_or_else(|| Refusal::no_stream(&name))?;
+    Ok(answer::empty())
 }
 
 /// A shard's hash keys as the API writes them.

@@ -64,6 +64,10 @@ pub struct Faults {
     always: Option<Failure>,
     /// Records that contain this are invalid.
     poison: Option<Vec<u8>>,
+    /// They are refused one by one, and not the whole request.
+    one_by_one: bool,
+    /// What every DescribeStreamSummary is refused with.
+    describe: Option<&'static str>,
     random: Option<(f64, Random)>,
 }
 
@@ -88,15 +92,27 @@ impl Faults {
         self.always = failure;
     }
 
-    /// A put with a record that contains these bytes is refused as invalid; none ends that.
-    pub fn poison(&mut self, bytes: Option<Vec<u8>>) {
+    /// Records that contain these bytes are refused as invalid, `one_by_one` or with all of their request; none ends that.
+    pub fn poison(&mut self, bytes: Option<Vec<u8>>, one_by_one: bool) {
         self.poison = bytes.filter(|bytes| !bytes.is_empty());
+        self.one_by_one = one_by_one;
     }
 
-    /// The first record that is invalid by command.
-    pub fn poisoned<'a>(&self, mut records: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
-        let poison = self.poison.as_deref()?;
-        records.position(|data| data.windows(poison.len()).any(|window| window == poison))
+    /// The places of the records that are invalid by command, and whether they are refused one by one.
+    pub fn poisoned<'a>(&self, records: impl Iterator<Item = &'a [u8]>) -> (Vec<usize>, bool) {
+        let Some(poison) = self.poison.as_deref() else { return (Vec::new(), false) };
+        let contains = |data: &[u8]| data.windows(poison.len()).any(|window| window == poison);
+        (records.enumerate().filter(|(_, data)| contains(data)).map(|(place, _)| place).collect(), self.one_by_one)
+    }
+
+    /// From now on DescribeStreamSummary is refused with this code; none ends that.
+    pub fn refuse_describe(&mut self, code: Option<&'static str>) {
+        self.describe = code;
+    }
+
+    /// What the DescribeStreamSummary that has just arrived is refused with.
+    pub fn for_describe(&self) -> Option<&'static str> {
+        self.describe
     }
 
     /// What happens to the put that has just arrived.

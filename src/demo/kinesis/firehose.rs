@@ -94,7 +94,8 @@ pub fn put(batch: Batch, state: &mut State, moment: Moment) -> Result<Outcome, R
     if !store.deliveries.contains_key(&stream) {
         return Err(no_stream());
     }
-    if let Some(place) = faults.poisoned(records.iter().map(|record| &record[..])) {
+    let (invalid, one_by_one) = faults.poisoned(records.iter().map(|record| &record[..]));
+    if let Some(place) = invalid.first().filter(|_| !one_by_one) {
         let what = format!("Value at 'records.{}.member.data' is called invalid on command", place + 1);
         return Err(Refusal::validation(&[what]));
     }
@@ -109,6 +110,7 @@ pub fn put(batch: Batch, state: &mut State, moment: Moment) -> Result<Outcome, R
         Some(Failure::TooManyRecords) => lie(count + 1),
         _ => {
             let refuse = |place: usize| match failure {
+                _ if invalid.binary_search(&place).is_ok() => Some(Refused::Invalid),
                 Some(Failure::RefuseEvery(n)) if n > 0 && place.is_multiple_of(n) => Some(Refused::Throughput),
                 _ => faults.refuses_record().then_some(Refused::Internal),
             };
@@ -197,6 +199,10 @@ impl From<Answer> for EntryResult {
             Err(Refused::Internal) => {
                 let Refusal { code, message, .. } = Refusal::internal();
                 Self::Refused { error_code: code, error_message: message }
+            }
+            Err(Refused::Invalid) => {
+                let error_message = "the record is called invalid on command".into();
+                Self::Refused { error_code: "InvalidArgumentException", error_message }
             }
         }
     }

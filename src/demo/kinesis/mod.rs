@@ -3,8 +3,9 @@
 //! Emulators accept what the service refuses, and none of them throttles, so readings that arrive there prove little. This one has
 //! the service's limits, its partial failures and its shards, and the demo and the tests use the same one.
 //!
-//! It speaks awsJson1.1 over HTTP/1.1: `CreateStream`, DescribeStreamSummary, `ListShards`, `SplitShard`, `MergeShards`, PutRecords,
-//! `PutRecord`, `GetShardIterator` and GetRecords; and of Firehose `PutRecordBatch`. A signature must be there and have its form; its value is not checked.
+//! It speaks awsJson1.1 over HTTP/1.1: `CreateStream`, DescribeStreamSummary, `UpdateStreamRecordDistributionStrategy`, `ListShards`,
+//! `SplitShard`, `MergeShards`, PutRecords, `PutRecord`, `GetShardIterator` and GetRecords; and of Firehose `PutRecordBatch`. A signature must
+//! be there and have its form; its value is not checked.
 
 mod answer;
 mod auth;
@@ -36,7 +37,7 @@ pub use self::{
     check::hash_of,
     fault::Failure,
     shards::{HashRange, ReshardError, Shard, ShardId, Shards},
-    store::{Counts, Keep, Sequence, Store, StoredRecord},
+    store::{Counts, Distribution, Keep, Sequence, Store, StoredRecord},
     tank::Limits,
 };
 use self::{
@@ -108,7 +109,18 @@ impl Endpoint {
     /// Creates `stream`; `false` when it exists.
     pub fn create_stream(&self, stream: &str, shards: u32) -> bool {
         let moment = self.shared.moment();
-        self.change(|state| state.store.create(stream, shards, moment.since_start, moment.wall))
+        self.change(|state| state.store.create(stream, Some(shards), moment.since_start, moment.wall))
+    }
+
+    /// From now on the records of `stream` are distributed like this, as `UpdateStreamRecordDistributionStrategy` asks for; `false` when
+    /// there is no such stream.
+    pub fn distribute(&self, stream: &str, distribution: Distribution) -> bool {
+        self.change(|state| state.store.distribute(stream, distribution)).is_some()
+    }
+
+    /// From now on DescribeStreamSummary is refused with this code, such as `AccessDeniedException`; none ends that.
+    pub fn describe_fails(&self, code: Option<&'static str>) {
+        self.change(|state| state.faults.refuse_describe(code));
     }
 
     /// Creates the Firehose stream `stream`; `false` when it exists.
@@ -170,7 +182,12 @@ impl Endpoint {
 
     /// From now on a put with a record that contains `text` is refused as a whole with `ValidationException`; none ends that.
     pub fn calls_invalid(&self, text: Option<&str>) {
-        self.change(|state| state.faults.poison(text.map(|text| text.as_bytes().to_vec())));
+        self.change(|state| state.faults.poison(text.map(|text| text.as_bytes().to_vec()), false));
+    }
+
+    /// From now on each record that contains `text` is refused by itself with `InvalidArgumentException`; none ends that.
+    pub fn calls_invalid_one_by_one(&self, text: Option<&str>) {
+        self.change(|state| state.faults.poison(text.map(|text| text.as_bytes().to_vec()), true));
     }
 
     /// Splits a shard of `stream` in the middle of its hash keys.

@@ -66,7 +66,8 @@ fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal>
     if dry_run {
         return Err(Refusal::bad("DryRunOperationException", "Request would have succeeded, but DryRun is set."));
     }
-    if let Some(place) = faults.poisoned(records.iter().map(|record| &record.data[..])) {
+    let (invalid, one_by_one) = faults.poisoned(records.iter().map(|record| &record.data[..]));
+    if let Some(place) = invalid.first().filter(|_| !one_by_one) {
         let what = format!("Value at 'records.{}.member.data' is called invalid on command", place + 1);
         return Err(Refusal::validation(&[what]));
     }
@@ -87,6 +88,7 @@ fn store(put: Put, state: &mut State, moment: Moment) -> Result<Stored, Refusal>
         _ => {}
     }
     let refuse = |place: usize| match failure {
+        _ if invalid.binary_search(&place).is_ok() => Some(Refused::Invalid),
         Some(Failure::RefuseEvery(n)) if n > 0 && place.is_multiple_of(n) => Some(Refused::Throughput),
         _ => faults.refuses_record().then_some(Refused::Internal),
     };
@@ -173,6 +175,7 @@ impl EntryResult {
 fn refusal(stream: &str, shard: ShardId, why: Refused) -> Refusal {
     match why {
         Refused::Internal => Refusal::internal(),
+        Refused::Invalid => Refusal::argument("the record is called invalid on command"),
         Refused::Throughput => Refusal::bad(
             "ProvisionedThroughputExceededException",
             format!("Rate exceeded for shard {shard} in stream {stream} under account {ACCOUNT}."),

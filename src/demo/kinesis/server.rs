@@ -115,7 +115,15 @@ impl Shared {
             "GetRecords" => read::records(body, &self.lock().store, moment.wall).map(Some),
             "GetShardIterator" => read::shard_iterator(body, &self.lock().store).map(Some),
             "ListShards" => control::list_shards(body, &self.lock().store).map(Some),
-            "DescribeStreamSummary" => control::describe_stream_summary(body, &self.lock().store, &self.region).map(Some),
+            "DescribeStreamSummary" => {
+                let State { store, faults, .. } = &mut *self.lock();
+                store.counts.describes += 1;
+                match faults.for_describe() {
+                    Some(code) => Err(Refusal::bad(code, "refused on command")),
+                    None => control::describe_stream_summary(body, store, &self.region).map(Some),
+                }
+            }
+            "UpdateStreamRecordDistributionStrategy" => control::distribute(body, &mut self.lock().store).map(Some),
             "CreateStream" => control::create_stream(body, &mut self.lock().store, moment).map(Some),
             "SplitShard" => control::split_shard(body, &mut self.lock().store, moment).map(Some),
             "MergeShards" => control::merge_shards(body, &mut self.lock().store, moment).map(Some),

@@ -110,6 +110,14 @@ impl Shards {
         shard.expect("the open shards cover every hash key")
     }
 
+    /// An open shard, each as likely as the others; `random` is uniform in 0..1.
+    pub fn any(&mut self, random: f64) -> &mut Shard {
+        let mut open: Vec<&mut Shard> = self.0.iter_mut().filter(|shard| shard.closed.is_none()).collect();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and below the number of shards")]
+        let place = (random * open.len() as f64) as usize;
+        open.swap_remove(place.min(open.len() - 1)) // the open shards cover every hash key, so there is one
+    }
+
     /// The shard called `id`, open or closed.
     pub fn get(&self, id: ShardId) -> Option<&Shard> {
         self.0.get(id.0 as usize)

@@ -17,7 +17,7 @@ use super::{
     shards::{HashRange, ReshardError, ShardId, Shards},
     tank::Limits,
 };
-use crate::reading::Timestamp;
+use crate::{demo::random::Random, reading::Timestamp};
 
 /// A sequence number, shown as 56 digits like the service's, which do not fit into 64 bits either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +85,18 @@ pub enum Refused {
     Throughput,
     /// The service failed.
     Internal,
+    /// It is called invalid, on command.
+    Invalid,
+}
+
+/// Who decides which shard takes a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Distribution {
+    /// The producer, by a record's keys.
+    #[default]
+    ByKey,
+    /// The service, whatever the keys.
+    Auto,
 }
 
 /// Where a record was stored, or which shard did not take it and why.
@@ -109,6 +121,8 @@ pub struct Counts {
     pub requests: u64,
     /// PutRecords, `PutRecord` and `PutRecordBatch` requests among them.
     pub puts: u64,
+    /// DescribeStreamSummary requests among them.
+    pub describes: u64,
     /// Bytes of request bodies.
     pub body_bytes: u64,
     /// Records accepted.
@@ -124,6 +138,9 @@ pub struct Counts {
     pub broken_rules: u64,
 }
 
+/// Shards of a stream whose creator names none. Source: Kinesis developer guide, on-demand mode starts with 4 MB/s.
+const SHARDS_ON_DEMAND: u32 = 4;
+
 /// One stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -131,6 +148,10 @@ pub struct Stream {
     pub shards: Shards,
     /// When it was created.
     pub created: Timestamp,
+    /// Whether the service chose how many shards it has.
+    pub on_demand: bool,
+    /// Who decides which shard takes a record.
+    pub distribution: Distribution,
     /// Records accepted, kept or not.
     pub accepted: u64,
     pub(super) records: VecDeque<StoredRecord>,
@@ -146,12 +167,15 @@ pub struct Store {
     pub(super) limits: Option<Limits>,
     keep: Keep,
     next: u64,
+    /// For streams that distribute records themselves.
+    random: Random,
 }
 
 impl Store {
     /// Nothing yet; the shards of its streams will take what `limits` say, or everything.
     pub fn new(keep: Keep, limits: Option<Limits>) -> Self {
-        Self { streams: BTreeMap::new(), deliveries: BTreeMap::new(), counts: Counts::default(), limits, keep, next: 1 }
+        let random = Random::new(1);
+        Self { streams: BTreeMap::new(), deliveries: BTreeMap::new(), counts: Counts::default(), limits, keep, next: 1, random }
     }
 
     /// What has happened so far.
@@ -174,15 +198,28 @@ impl Store {
         self.streams.get(stream).map(|stream| &stream.shards)
     }
 
-    /// Creates `stream`; `false` when it exists.
-    pub fn create(&mut self, stream: &str, shards: u32, now: Duration, created: Timestamp) -> bool {
+    /// Creates `stream`, on demand unless it is said how many shards it has; `false` when it exists.
+    pub fn create(&mut self, stream: &str, shards: Option<u32>, now: Duration, created: Timestamp) -> bool {
         if self.streams.contains_key(stream) {
             return false;
         }
-        let shards = Shards::even(shards, self.next_sequence().0, now);
-        let records = VecDeque::new();
-        self.streams.insert(stream.to_owned(), Stream { shards, created, accepted: 0, records, kept_bytes: 0 });
+        let stream_is = Stream {
+            shards: Shards::even(shards.unwrap_or(SHARDS_ON_DEMAND), self.next_sequence().0, now),
+            created,
+            on_demand: shards.is_none(),
+            distribution: Distribution::ByKey,
+            accepted: 0,
+            records: VecDeque::new(),
+            kept_bytes: 0,
+        };
+        self.streams.insert(stream.to_owned(), stream_is);
         true
+    }
+
+    /// From now on records of `stream` are distributed like this. None when there is no such stream.
+    pub fn distribute(&mut self, stream: &str, distribution: Distribution) -> Option<()> {
+        self.streams.get_mut(stream)?.distribution = distribution;
+        Some(())
     }
 
     /// Splits a shard at `at`, or in its middle. None when there is no such stream.
@@ -211,7 +248,7 @@ impl Store {
         Some(self.streams.get_mut(stream)?.shards.merge(shard, adjacent, sequence, now))
     }
 
-    /// Stores each of `records` in the shard of its hash key, but those that `refuse` (given the record's place) or their shard
+    /// Stores each of `records` in the shard of its hash key, or in any when the stream distributes them itself, but those that `refuse` (given the record's place) or their shard
     /// refuses. The answers are in the order of the records. None when there is no such stream.
     pub fn put(
         &mut self,
@@ -225,7 +262,10 @@ impl Store {
         let mut answers = Vec::with_capacity(records.len());
         for (place, record) in records.into_iter().enumerate() {
             let size = record.size();
-            let shard = target.shards.route(record.hash);
+            let shard = match target.distribution {
+                Distribution::ByKey => target.shards.route(record.hash),
+                Distribution::Auto => target.shards.any(self.random.fraction()),
+            };
             let (id, range) = (shard.id, shard.range);
             let mut full = || self.limits.as_ref().is_some_and(|limits| !shard.tank.take(now, limits, size));
             if let Some(why) = refuse(place).or_else(|| full().then_some(Refused::Throughput)) {
@@ -294,7 +334,7 @@ mod tests {
     #[test]
     fn sequence_numbers_rise_across_shards_and_resharding_and_read_back() {
         let mut store = Store::new(Keep::All, None);
-        store.create("s", 2, Duration::ZERO, Timestamp(0));
+        store.create("s", Some(2), Duration::ZERO, Timestamp(0));
 
         let first = put(&mut store, 0, 1).unwrap().1;
         store.split("s", ShardId(0), None, Duration::ZERO).unwrap().unwrap();
@@ -310,7 +350,7 @@ mod tests {
     #[test]
     fn what_is_not_kept_is_still_counted() {
         let mut store = Store::new(Keep::LastBytes(100), None);
-        store.create("s", 1, Duration::ZERO, Timestamp(0));
+        store.create("s", Some(1), Duration::ZERO, Timestamp(0));
 
         for _ in 0..10 {
             put(&mut store, 0, 40).unwrap();
@@ -321,10 +361,26 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_distributes_records_itself_gives_every_shard_its_part_whatever_the_keys() {
+        let mut store = Store::new(Keep::All, None);
+        store.create("s", None, Duration::ZERO, Timestamp(0));
+        store.split("s", ShardId(0), None, Duration::ZERO).unwrap().unwrap();
+        store.distribute("s", Distribution::Auto).unwrap();
+
+        for _ in 0..1000 {
+            put(&mut store, 0, 1).unwrap();
+        }
+
+        let taken = |shard| store.records("s").filter(|record| record.shard == ShardId(shard)).count();
+        assert_eq!(taken(0), 0, "it is closed");
+        assert!((1..6).all(|shard| (140..260).contains(&taken(shard))), "{:?}", [1, 2, 3, 4, 5].map(taken));
+    }
+
+    #[test]
     fn a_shard_that_is_full_refuses_alone() {
         let limits = Limits { bytes_per_second: 1.0, burst_bytes: 100.0, records_per_second: 10.0 };
         let mut store = Store::new(Keep::All, Some(limits));
-        store.create("s", 2, Duration::ZERO, Timestamp(0));
+        store.create("s", Some(2), Duration::ZERO, Timestamp(0));
 
         assert!(put(&mut store, 0, 99).is_ok());
         assert_eq!(put(&mut store, 0, 99), Err((ShardId(0), Refused::Throughput)));
