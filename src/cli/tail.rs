@@ -228,7 +228,7 @@ impl Printer {
     fn print_all(&mut self, hashes: &RangeInclusive<HashKey>, records: &[Arrived], out: &mut impl Write) -> io::Result<()> {
         for record in records {
             let Some(inner) = deaggregate(&record.data) else {
-                self.print(&record.partition_key, &record.partition_key, &record.data, out)?;
+                self.print(None, &record.partition_key, &record.data, out)?;
                 continue;
             };
             if !kcl_accepts(&inner, hashes) {
@@ -237,17 +237,18 @@ impl Printer {
                 note(&format!("KCL would drop the {} readings of record {sequence}: not all belong to its shard", inner.len()));
             }
             for user in inner {
-                self.print(&record.partition_key, user.partition_key, user.data, out)?;
+                self.print(Some(&record.partition_key), user.partition_key, user.data, out)?;
             }
         }
         Ok(())
     }
 
-    fn print(&mut self, outer_key: &str, key: &str, data: &[u8], out: &mut impl Write) -> io::Result<()> {
+    /// Prints a user record with this `key`; `aggregate` is the key of the record that it came in with others.
+    fn print(&mut self, aggregate: Option<&str>, key: &str, data: &[u8], out: &mut impl Write) -> io::Result<()> {
         let wanted = |lane: Option<u16>| self.lane.is_none_or(|wanted| lane == Some(wanted));
         let decoded = if self.raw { None } else { envelope::decode(data) };
         let Some((names, line)) = decoded else {
-            if !wanted(envelope::lane_number(outer_key)) {
+            if !wanted(envelope::lane_number(aggregate.unwrap_or(key))) {
                 return Ok(());
             }
             self.summary.anonymous += 1;
@@ -257,7 +258,10 @@ impl Printer {
             return Ok(());
         }
         let verdict = self.tracker.look(&names);
-        verdict.gaps.iter().for_each(|gap| note(&gap.to_string()));
+        // Readings that travel one by one come in any order, so most gaps are filled later; what is not is in the summary.
+        if aggregate.is_some() {
+            verdict.gaps.iter().for_each(|gap| note(&gap.to_string()));
+        }
         if verdict.duplicate { Ok(()) } else { writeln!(out, "{line}") }
     }
 

@@ -1,7 +1,7 @@
 //! Which readings of a stream were seen, which came twice, and which are missing.
 //!
 //! Invariant: memory is bounded. Beyond [`MAX_RUNS`] the run that was silent longest is forgotten: were it to speak again, its readings
-//! would count as new. Beyond [`MAX_HOLES`] in a run the oldest gap stays missing for good.
+//! would count as new. Beyond [`MAX_HOLES`] the oldest gap of the run at hand stays missing for good.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,8 +12,11 @@ use super::envelope::Names;
 
 /// Runs that are remembered: so many lanes of so many gateways, and their restarts.
 const MAX_RUNS: usize = 4096;
-/// Gaps of one run that may still be filled.
-const MAX_HOLES: usize = 1024;
+/// Gaps that may still be filled. A stream that distributes records itself has the readings of a lane in all of its shards: one page of a
+/// shard, 10,000 records, leaves as many gaps for the others to fill.
+const MAX_HOLES: usize = 1 << 18;
+/// Notices of one run that leave some of what they speak of.
+const MAX_THINNED: usize = 1024;
 
 /// What to do with a record, and what it showed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub(super) struct Tracker {
     /// Records that were looked at: the clock by which a run is silent.
     clock: u64,
     counts: Counts,
+    /// Gaps of all runs.
+    holes: usize,
     forgotten_missing: u64,
     /// Readings that notices account for without saying which: those that stayed come behind the notice.
     excused: u64,
@@ -92,10 +97,13 @@ impl Tracker {
             let is_new = since.is_some_and(|since| arrived >= since);
             let first = if is_new { 0 } else { from };
             self.make_room();
-            self.runs.insert(key.clone(), Run::beginning_with(first, arrived));
+            let run = Run::beginning_with(first, arrived);
+            self.holes += run.holes.len();
+            self.runs.insert(key.clone(), run);
         }
         let run = self.runs.get_mut(&key).expect("it was put in just now");
         run.heard = self.clock;
+        self.holes -= run.holes.len();
         let n = names.dropped.unwrap_or_default();
         let (new, gap) = if names.dropped.is_some_and(|n| n <= to - from) {
             let (fresh, gap) = run.announce(from, to, n);
@@ -106,7 +114,8 @@ impl Tracker {
         };
         verdict.duplicate = !new;
         verdict.gaps.extend(gap.map(|(from, to)| Gap { run: key, from, to }));
-        self.forgotten_missing = self.forgotten_missing.saturating_add(run.close_oldest_holes());
+        self.forgotten_missing = self.forgotten_missing.saturating_add(run.close_oldest_holes(MAX_HOLES - self.holes));
+        self.holes += run.holes.len();
         match (new, names.dropped) {
             (true, Some(n)) => self.counts.dropped = self.counts.dropped.saturating_add(n),
             (true, None) => self.counts.readings += 1,
@@ -127,9 +136,11 @@ impl Tracker {
         // No number can follow the last of all: a foreign producer's.
         let run = self.runs.get_mut(&key).filter(|run| run.next <= last && last < u64::MAX)?;
         let from = run.next;
+        self.holes -= run.holes.len();
         run.next = last.saturating_add(1);
         run.holes.insert(from, Hole { end: run.next, missed: true });
-        self.forgotten_missing = self.forgotten_missing.saturating_add(run.close_oldest_holes());
+        self.forgotten_missing = self.forgotten_missing.saturating_add(run.close_oldest_holes(MAX_HOLES - self.holes));
+        self.holes += run.holes.len();
         Some(Gap { run: key, from, to: last })
     }
 
@@ -139,6 +150,7 @@ impl Tracker {
         }
         let silent = self.runs.iter().min_by_key(|(_, run)| run.heard).map(|(key, _)| key.clone());
         if let Some(run) = silent.and_then(|key| self.runs.remove(&key)) {
+            self.holes -= run.holes.len();
             self.forgotten_missing = self.forgotten_missing.saturating_add(run.missing());
         }
     }
@@ -196,7 +208,7 @@ impl Run {
             self.next = end;
         }
         let known = self.thinned.insert(from, (to, n)).map_or(0, |(_, n)| n);
-        if self.thinned.len() > MAX_HOLES {
+        if self.thinned.len() > MAX_THINNED {
             self.thinned.pop_first();
         }
         (n.saturating_sub(known), gap)
@@ -218,10 +230,10 @@ impl Run {
         !touched.is_empty()
     }
 
-    /// Forgets the oldest holes beyond [`MAX_HOLES`], and says how many readings are missing in them.
-    fn close_oldest_holes(&mut self) -> u64 {
+    /// Forgets the oldest holes beyond `most`, and says how many readings are missing in them.
+    fn close_oldest_holes(&mut self, most: usize) -> u64 {
         let mut closed = 0;
-        while self.holes.len() > MAX_HOLES {
+        while self.holes.len() > most {
             let oldest = self.holes.pop_first().map_or(0, |(start, hole)| hole.missing_from(start));
             closed = u64::saturating_add(closed, oldest);
         }
@@ -427,14 +439,15 @@ mod tests {
     #[test]
     fn memory_stays_bounded_and_the_count_of_what_is_missing_right() {
         let mut tracker = Tracker::default();
-        (0..=5_000).for_each(|n| drop(tracker.look(&reading("a", 2 * n))));
-        assert_eq!(tracker.runs.values().next().unwrap().holes.len(), MAX_HOLES);
-        assert_eq!(tracker.counts().missing, 5_000);
+        let many = MAX_HOLES as u64 + 5_000;
+        (0..=many).for_each(|n| drop(tracker.look(&reading("a", 2 * n))));
+        assert_eq!((tracker.runs.values().next().unwrap().holes.len(), tracker.holes), (MAX_HOLES, MAX_HOLES));
+        assert_eq!(tracker.counts().missing, many);
 
         for n in 0..5_000 {
             tracker.look(&Names { dev: format!("gw-{n}"), ..reading("a", 0) });
         }
         assert_eq!(tracker.runs.len(), MAX_RUNS);
-        assert_eq!(tracker.counts().missing, 5_000);
+        assert_eq!((tracker.counts().missing, tracker.holes), (many, 0));
     }
 }
