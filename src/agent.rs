@@ -352,6 +352,7 @@ pub(crate) fn drain_stage(
             target: stream.stream.clone(),
             destination: destinations.iter().position(|(destination, _)| *destination == stream.destination)?,
             linger: stream.linger,
+            aggregation: stream.aggregation,
             lanes: lanes_of(lanes, name).into_iter().map(|(lane, _)| lane).collect(),
             older: older.iter().filter(|lane| lane.layout.stream == *name).cloned().collect(),
             order: stream.drain_order,

@@ -67,6 +67,17 @@ pub struct StreamState {
     pub orphaned: bool,
     /// By lane number.
     pub lanes: Vec<LaneState>,
+    /// How its readings travel; none where they can't but together.
+    pub aggregation: Option<AggregationState>,
+}
+
+/// How the readings of a stream travel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AggregationState {
+    /// Together, many in a record; otherwise one by one.
+    pub on: bool,
+    /// Why.
+    pub why: &'static str,
 }
 
 /// The state of one lane.
@@ -368,6 +379,16 @@ impl Status {
     /// `part` is well again; `true` when it was not before.
     pub fn solved(&self, part: &str) -> bool {
         self.lock().problems.remove(part).is_some()
+    }
+
+    /// Says how the readings of `stream` travel; `true` when that is news.
+    pub fn aggregation(&self, stream: &str, on: bool, why: &'static str) -> bool {
+        let now = Some(AggregationState { on, why });
+        let mut state = self.lock();
+        let known = &mut state.streams.entry(stream.to_owned()).or_default().aggregation;
+        let news = *known != now;
+        *known = now;
+        news
     }
 
     /// `stage` moves.

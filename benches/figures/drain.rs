@@ -14,7 +14,7 @@ use aws_smithy_http_client::{
 };
 use headwater::{
     clock::{Boot, Clock},
-    config::{CredentialsConfig, DrainOrder, KinesisConfig},
+    config::{Aggregation, CredentialsConfig, DrainOrder, KinesisConfig},
     drain::{Drain, DrainSettings, Outlet, StreamSettings},
     kinesis::Client,
 };
@@ -137,6 +137,7 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
         target: STREAM.into(),
         destination: 0,
         linger: Duration::ZERO,
+        aggregation: Aggregation::On,
         lanes: vec![gate.lane.clone()],
         order: DrainOrder::OldestFirst,
         older: Vec::new(),

@@ -431,6 +431,12 @@ impl Buffer {
         self.settle(inner, &receipts);
     }
 
+    /// Until it is said again, nothing of `lane` below chunk `below` is dropped or changed but by [`Self::forget`] and
+    /// [`Self::set_aside`]: readings of it were confirmed out of turn, and whoever knows which knows them by their places. 0 ends it.
+    pub fn pin(&self, lane: LaneId, below: u64) {
+        self.lock().pool.pin(lane, below);
+    }
+
     /// Takes the first reading that is outstanding of `lane` out of it, since its destination calls it invalid for `reason`. When this
     /// returns `true` it is on the disk, in the table `rejected`, and what was outstanding behind it waits again; with `false` it was gone.
     ///

@@ -93,6 +93,8 @@ struct LaneState {
     position: Position,
     /// Chunks below this number are on their way, and may not be dropped.
     outstanding: u64,
+    /// Chunks below this number hold readings that were confirmed out of turn, and stay as they are.
+    pinned: u64,
     /// The chunks in memory; the last one has number `next - 1`.
     memory: VecDeque<Held>,
     /// Rows below this number were written.
@@ -223,6 +225,7 @@ impl Pool {
             waiting,
             position: Position { number: first, ..Position::default() },
             outstanding: 0,
+            pinned: 0,
             memory: VecDeque::new(),
             written_below: stored.next,
             deleted_below: first,
@@ -332,6 +335,16 @@ impl Pool {
             // What was on its way may be dropped like any other.
             state.spent_below = 0;
         }
+    }
+
+    /// Chunks of `lane` below `below` hold readings that were confirmed out of turn.
+    pub(super) fn pin(&mut self, lane: LaneId, below: u64) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        if below < state.pinned {
+            self.writing.look_again();
+            state.spent_below = 0; // as when it is released
+        }
+        state.pinned = below;
     }
 
     /// `delivered` of `lane` was confirmed. The rows of what was written go with the next insert.

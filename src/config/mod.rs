@@ -97,6 +97,8 @@ pub struct StreamConfig {
     /// A template for the user records' partition keys, from `{topic}`, `{source}` and `{device.id}`. Default: the lane's own key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition_key: Option<String>,
+    /// Whether readings travel together, many in one Kinesis record.
+    pub aggregation: Aggregation,
     /// Whose readings give way first when the whole buffer is full, 0 to 100: those of a higher priority go last.
     pub priority: u16,
     /// What goes first of what waits.
@@ -123,6 +125,7 @@ impl Default for StreamConfig {
             lanes: 1,
             linger: Duration::from_millis(250), // a reading is in the stream within a second on any link that works
             partition_key: None,
+            aggregation: Aggregation::Auto, // cheap where it can be, and nothing lost where it can't
             priority: 0,
             drain_order: DrainOrder::OldestFirst, // what a consumer need not sort
             when_full: None,
@@ -143,6 +146,19 @@ pub enum Encoding {
     Json,
     /// The payload and nothing else: no names, so a consumer sees neither gaps nor duplicates.
     Raw,
+}
+
+/// Whether readings travel together, many in one Kinesis record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Aggregation {
+    /// Unless the stream distributes records itself, as a consumer on KCL would drop aggregates then.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never: each is a record of its own, and their order is not promised.
+    Off,
 }
 
 /// What of a stream goes first.

@@ -11,10 +11,10 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    Sent,
     lane::LONGEST_WAIT,
     pace::{Stride, base64_len},
     pack::Form,
+    sent::{Sent, each},
     stream::hold,
 };
 use crate::{
@@ -74,6 +74,14 @@ impl Outlet {
         match self {
             Self::Kinesis(_) => Form::Aggregate,
             Self::Firehose(_) => Form::Joined { most: limits::FIREHOSE_MAX_LINES, largest: limits::FIREHOSE_MAX_RECORD.as_len() },
+        }
+    }
+
+    /// Set where it makes a difference whether readings travel together.
+    pub(super) fn kinesis(&self) -> Option<&Client> {
+        match self {
+            Self::Kinesis(client) => Some(client),
+            Self::Firehose(_) => None,
         }
     }
 
@@ -171,10 +179,7 @@ impl Destination {
         let bytes: usize = sent.iter().map(|sent| sent.bytes).sum();
         let away = matches!(result, Err(error) if error.class().is_away());
         let refused: usize = match result {
-            Ok(answers) => {
-                let refused = sent.iter().zip(answers).filter(|(_, answer)| !matches!(answer, Answer::Accepted { .. }));
-                refused.map(|(sent, _)| sent.bytes).sum()
-            }
+            Ok(answers) => each(sent, answers).map(|(sent, answers)| sent.refused(answers)).sum(),
             Err(_) if away => 0,
             Err(_) => bytes,
         };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{bisect::Search, pace::Pace};
+use super::{bisect::Search, distribution::Trail, pace::Pace, plain::OutOfTurn};
 use crate::{
     backoff::Backoff,
     buffer::{Lane, Layout, Waiting},
@@ -31,6 +31,10 @@ pub(super) struct LaneDrain {
     pub(super) company: Option<u32>,
     /// And once its own records are called invalid: the search for the reading.
     pub(super) search: Option<Search>,
+    /// Where its aggregates went. Not the flow's: answers to two parts may come in another order than their records.
+    pub(super) trail: Trail,
+    /// Of readings that travel one by one.
+    pub(super) out_of_turn: OutOfTurn,
 }
 
 /// What all parts of a lane have in common: one way to one shard.
@@ -58,7 +62,8 @@ pub(super) enum Fate {
 impl LaneDrain {
     pub(super) fn new(lane: Lane, older: bool, age: usize, flow: usize) -> Self {
         let (in_flight, began, hold_until, company, search) = (0, None, None, None, None);
-        Self { lane, older, age, flow, in_flight, began, hold_until, company, search }
+        let (trail, out_of_turn) = (Trail::default(), OutOfTurn::default());
+        Self { lane, older, age, flow, in_flight, began, hold_until, company, search, trail, out_of_turn }
     }
 
     /// What it has in common with the other lanes of its layout, and with no other layout of its stream.
@@ -66,9 +71,9 @@ impl LaneDrain {
         (self.lane.layout.of, self.lane.layout.template.as_deref())
     }
 
-    /// When it may send what waits in it, if its flow lets it: `share` bytes at most.
-    pub(super) fn ready_at(&self, waiting: Waiting, share: usize, linger: Duration) -> Option<Instant> {
-        let company = waiting.since.filter(|_| waiting.bytes < share as u64).map(|since| since + linger);
+    /// When it may send what waits in it, if its flow lets it: `share` bytes at most, which `many` readings fill whatever their size.
+    pub(super) fn ready_at(&self, waiting: Waiting, share: usize, many: u64, linger: Duration) -> Option<Instant> {
+        let company = waiting.since.filter(|_| waiting.bytes < share as u64 && waiting.readings < many).map(|since| since + linger);
         self.hold_until.max(company)
     }
 

@@ -1,19 +1,20 @@
-//! What goes into one request: taken out of the buffer and packed, a record a lane.
+//! What goes into one request: taken out of the buffer and packed, a record a lane, or one a reading.
 
 use tracing::warn;
 
 use super::{
-    Sent,
     bisect::Ask,
     destination::Outlet,
     pack::{Form, Packed, pack},
     part_of,
+    plain::{OutOfTurn, Plain, Room, choose},
+    sent::{Part, Sent},
     window::Window,
 };
 use crate::{
     buffer::{Buffer, Lane, Layout, Piece},
     clock::{self, Unsure},
-    kinesis::Record,
+    kinesis::{Record, limits::MAX_RECORDS_PER_REQUEST},
     record::kpl::Malformed,
     status::{Status, with_causes},
 };
@@ -27,36 +28,33 @@ pub(super) struct Wanted {
     pub(super) at_most: usize,
     /// Readings.
     pub(super) asked: Ask,
+    /// Set when each is to be a record of its own: those that need not be sent.
+    pub(super) one_by_one: Option<OutOfTurn>,
 }
 
 /// Takes what is to be sent out of the buffer, and packs it as `outlet` wants it.
 pub(super) async fn load(buffer: &Buffer, status: &Status, outlet: &Outlet, lanes: Vec<Wanted>) -> (Vec<Sent>, Vec<Record>) {
     let (mut sent, mut records, mut size) = (Vec::new(), Vec::new(), 0);
-    for Wanted { index, lane: Lane { id, layout }, at_most, asked } in lanes {
-        let packed = match buffer.oldest(id, at_most as u64).await {
-            Ok(Some(taken)) => {
-                let correction = |unsure| buffer.correction(unsure);
-                pack_asked(outlet.form(), &layout, taken.pieces, at_most, asked, correction)
-                    .map_err(|malformed| malformed.to_string())
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(with_causes(&error)),
-        };
-        match packed {
-            Ok(Some(packed)) => {
-                let Layout { partition_key, hash_key, .. } = layout;
-                size += packed.data.len() + partition_key.len();
+    let count = lanes.len();
+    for (nth, wanted) in lanes.into_iter().enumerate() {
+        // An equal part of what the lanes before have left.
+        let share = (MAX_RECORDS_PER_REQUEST.saturating_sub(records.len()) / (count - nth)).max(1);
+        let Lane { id, layout } = &wanted.lane;
+        match load_lane(buffer, outlet, &wanted, share).await {
+            Ok(Some((own, part))) => {
+                let bytes = own.iter().map(Record::size).sum::<usize>();
+                size += bytes;
                 if !sent.is_empty() && size > outlet.max_request() {
                     // Readings as large as a record, in many lanes: the others go with the next request.
-                    buffer.release(id);
+                    buffer.release(*id);
                     continue;
                 }
-                sent.push(Sent { index, lane: id, bytes: packed.data.len(), asked, delivered: packed.delivered });
-                records.push(Record { partition_key, explicit_hash_key: hash_key, data: packed.data });
+                sent.push(Sent { index: wanted.index, lane: *id, records: own.len(), bytes, asked: wanted.asked, part });
+                records.extend(own);
             }
-            Ok(None) => buffer.release(id),
+            Ok(None) => buffer.release(*id),
             Err(what) => {
-                buffer.release(id);
+                buffer.release(*id);
                 let part = part_of(&layout.stream);
                 if status.problem(&part, clock::now(), what.clone(), "check the disk; the readings stay in the buffer") {
                     warn!(stream = layout.stream, "{what}; the readings stay in the buffer");
@@ -65,6 +63,23 @@ pub(super) async fn load(buffer: &Buffer, status: &Status, outlet: &Outlet, lane
         }
     }
     (sent, records)
+}
+
+/// The records of one lane, `most` at most. Errors: why they can't be had, for people.
+async fn load_lane(buffer: &Buffer, outlet: &Outlet, wanted: &Wanted, most: usize) -> Result<Option<(Vec<Record>, Part)>, String> {
+    let &Wanted { lane: Lane { id, ref layout }, at_most, asked, ref one_by_one, .. } = wanted;
+    let bytes = one_by_one.as_ref().map_or(at_most as u64, |known| known.and(at_most));
+    let Some(taken) = buffer.oldest(id, bytes).await.map_err(|error| with_causes(&error))? else { return Ok(None) };
+    let correction = |unsure| buffer.correction(unsure);
+    let malformed = |malformed: Malformed| malformed.to_string();
+    if let Some(known) = one_by_one {
+        let room = Room { records: most, bytes: at_most };
+        let Plain { records, sent } = choose(layout, &taken.pieces, known, asked, room, correction).map_err(malformed)?;
+        return Ok((!records.is_empty()).then_some((records, Part::OneByOne(sent))));
+    }
+    let packed = pack_asked(outlet.form(), layout, taken.pieces, at_most, asked, correction).map_err(malformed)?;
+    let record = |data| Record { partition_key: layout.partition_key.clone(), explicit_hash_key: layout.hash_key, data };
+    Ok(packed.map(|Packed { data, delivered }| (vec![record(data)], Part::Joined(delivered))))
 }
 
 fn pack_asked(

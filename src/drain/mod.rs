@@ -2,23 +2,29 @@
 //!
 //! One request a stream is on its way, with one record of each lane that is ready; in a `live-first` stream two, one with what is live and
 //! one with what has waited. Only what was refused is sent again, before anything later of its lane. While a destination is out of reach,
-//! one request at a time goes there as a probe.
+//! one request at a time goes there as a probe. To a stream that can't have aggregates readings go one by one, and those behind a refused
+//! one with it.
 //!
 //! Invariant: the buffer forgets what was confirmed and sets aside what is found to be invalid, and nothing else; whatever else happens
 //! to a request, its readings wait again.
 
 mod bisect;
 mod destination;
+mod distribution;
+mod inquiry;
 mod lane;
 mod load;
+mod one_by_one;
 mod pace;
 mod pack;
+mod plain;
+mod sent;
+mod settle;
 mod stream;
 mod window;
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     future::Future,
     pin::Pin,
     time::{Duration, Instant},
@@ -27,22 +33,23 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time::sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 pub use self::destination::Outlet;
 use self::{
     bisect::Ask,
     destination::{Destination, Gate, Look},
-    lane::Fate,
+    distribution::Distribution,
+    inquiry::Inquiry,
     load::{Wanted, load},
-    stream::{Next, Stream, Then, Train},
+    sent::Sent,
+    stream::{Next, Stream, Train},
 };
 use crate::{
-    buffer::{Buffer, BufferError, Delivered, Lane, LaneId},
-    clock::{self, Belief, Clock, Trust},
-    config::DrainOrder,
-    kinesis::{Answer, Class, PutError, Record},
-    status::{BEAT, LaneState, Status, what_and_remedy, with_causes},
+    buffer::{Buffer, BufferError, Lane},
+    clock::{Belief, Clock, Trust},
+    config::{Aggregation, DrainOrder},
+    kinesis::{Answer, PutError, Record},
+    status::{BEAT, LaneState, Status},
 };
 
 /// What the drain needs to know when it starts.
@@ -67,6 +74,8 @@ pub struct StreamSettings {
     pub destination: usize,
     /// How long a reading may wait for company.
     pub linger: Duration,
+    /// Whether readings travel together; they always do where it makes no difference.
+    pub aggregation: Aggregation,
     /// Today's lanes.
     pub lanes: Vec<Lane>,
     /// Lanes of an older layout, or earlier parts, that still have something, in the order in which they began.
@@ -85,6 +94,8 @@ pub struct Drain {
     random: fn() -> f64,
     in_flight: FuturesUnordered<Pin<Box<dyn Future<Output = Ended> + Send>>>,
     looks: FuturesUnordered<Look>,
+    /// Questions to streams, which nobody waits for in the end.
+    inquiries: FuturesUnordered<Inquiry>,
 }
 
 /// What has come to an end.
@@ -104,35 +115,32 @@ struct Put {
     result: Result<Vec<Answer>, PutError>,
 }
 
-/// One record of a request.
-struct Sent {
-    index: usize,
-    lane: LaneId,
-    bytes: usize,
-    asked: Ask,
-    delivered: Delivered,
-}
-
 impl Drain {
     /// Builds the stage.
     pub fn new(settings: DrainSettings, buffer: Buffer, status: Status) -> Self {
+        let destination = |(name, outlet)| Destination::new(name, outlet, &status);
+        let destinations: Vec<Destination> = settings.destinations.into_iter().map(destination).collect();
         let stream = |settings: StreamSettings| {
-            let StreamSettings { name, target, destination, linger, lanes, older, order } = settings;
+            let StreamSettings { name, target, destination, linger, aggregation, lanes, older, order } = settings;
             let mut stream = Stream::new(&name, &target, destination, linger, order);
             older.into_iter().for_each(|lane| stream.add(lane, true));
             lanes.into_iter().for_each(|lane| stream.add(lane, false));
+            if destinations[destination].outlet.kinesis().is_some() {
+                stream.distribution = Distribution::new(aggregation);
+                status.aggregation(&name, stream.distribution.aggregates(), stream.distribution.why());
+            }
             stream
         };
-        let destination = |(name, outlet)| Destination::new(name, outlet, &status);
         Self {
             streams: settings.streams.into_iter().map(stream).collect(),
-            destinations: settings.destinations.into_iter().map(destination).collect(),
+            destinations,
             buffer,
             status,
             clock: settings.clock.changes(),
             random: settings.random,
             in_flight: FuturesUnordered::new(),
             looks: FuturesUnordered::new(),
+            inquiries: FuturesUnordered::new(),
         }
     }
 
@@ -168,6 +176,7 @@ impl Drain {
                     Ended::Aside { stream, lane, result } => self.is_aside(stream, lane, &result),
                 },
                 Some(()) = self.looks.next() => {}
+                Some((stream, told)) = self.inquiries.next() => self.told(stream, &told),
                 () = self.buffer.appended() => {}
                 Ok(()) = self.clock.changed() => self.clock_was_set(),
                 () = sleep_until(wake.into()) => {}
@@ -211,7 +220,9 @@ impl Drain {
             Gate::Probed => return Next::Idle,
         }
         let buffer = &self.buffer;
-        stream.next(now, train, |lane| buffer.waiting(lane.id), destination.stride.bytes(), hurry)
+        let next = stream.next(now, train, |lane| buffer.waiting(lane.id), destination.stride.bytes(), hurry);
+        let waits = matches!(next, Next::Send(_)) && !self.may_send(now, index, hurry);
+        if waits { Next::Idle } else { next } // the answer wakes us
     }
 
     fn send(&mut self, started: Instant, index: usize, train: Train, lanes: &[(usize, usize)]) {
@@ -221,7 +232,8 @@ impl Drain {
         destination.in_flight += 1;
         let wanted = |(lane, at_most): &(usize, usize)| {
             let (index, at_most, asked) = (*lane, *at_most, stream.ask(*lane));
-            Wanted { index, lane: stream.lanes[index].lane.clone(), at_most, asked }
+            let one_by_one = stream.goes_one_by_one(index).then(|| stream.lanes[index].out_of_turn.clone());
+            Wanted { index, lane: stream.lanes[index].lane.clone(), at_most, asked, one_by_one }
         };
         let chosen: Vec<Wanted> = lanes.iter().map(wanted).collect();
         for Wanted { index, lane, at_most, .. } in &chosen {
@@ -242,146 +254,6 @@ impl Drain {
                 if records.is_empty() { Ok(Vec::new()) } else { outlet.put(&target, records, stride.timeout(bytes)).await };
             Ended::Put(Put { stream: index, train, empty, sent, started, result })
         }));
-    }
-
-    fn settle(&mut self, put: Put) {
-        let now = Instant::now();
-        let Put { stream, train, empty, sent, started, result } = put;
-        for lane in empty.iter().map(|(lane, _)| *lane).chain(sent.iter().map(|sent| sent.index)) {
-            self.streams[stream].lanes[lane].in_flight = 0;
-        }
-        for (lane, asked) in empty {
-            let then = self.streams[stream].empty(now, lane, asked, (self.random)());
-            self.then(then, stream, "");
-        }
-        let destination = self.streams[stream].destination;
-        self.streams[stream].set_busy(train, false);
-        self.destinations[destination].in_flight -= 1;
-        if sent.is_empty() {
-            return;
-        }
-        self.destinations[destination].count(&sent, &result, now - started, &self.status);
-        match result {
-            Ok(answers) => self.answered(now, started, stream, &sent, &answers),
-            Err(error) => self.failed(now, started, stream, &sent, &error),
-        }
-        self.report(stream);
-    }
-
-    fn answered(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], answers: &[Answer]) {
-        let stream = &mut self.streams[index];
-        stream.answered();
-        let mut invalid = Vec::new();
-        for (sent, answer) in sent.iter().zip(answers) {
-            let readings = sent.delivered.readings;
-            let fate = match answer {
-                Answer::Accepted { .. } => Fate::Accepted,
-                Answer::Throttled { .. } => Fate::Throttled,
-                Answer::Failed { .. } => Fate::Failed,
-                Answer::Invalid { code, message } => {
-                    invalid.push((sent, format!("{code}: {message}")));
-                    continue;
-                }
-            };
-            match fate {
-                Fate::Accepted if sent.asked.skip == 0 => self.buffer.forget(now, sent.lane, &stream.name, &sent.delivered),
-                // It was sent before its turn, to learn whether it is accepted, and goes again in its turn under the same name.
-                Fate::Accepted => {
-                    self.buffer.release(sent.lane);
-                    self.status.duplicated(&stream.name, readings);
-                }
-                Fate::Throttled | Fate::Failed => self.buffer.release(sent.lane),
-            }
-            if fate == Fate::Accepted {
-                stream.accepted(sent.index, sent.asked, readings);
-            }
-            stream.settle(sent.index, started, now, sent.bytes, fate, (self.random)());
-        }
-        let name = stream.name.clone();
-        if self.status.solved(&part_of(&name)) {
-            info!(stream = name, "the stream takes readings again");
-        }
-        // Last, because what was accepted beside them is what tells.
-        for (sent, reason) in invalid {
-            let random = (self.random)();
-            let then = self.streams[index].invalid(now, sent.index, sent.asked, sent.delivered.readings, random);
-            if !matches!(then, Then::SetAside(_)) {
-                self.buffer.release(sent.lane);
-            }
-            let what = format!("the stream calls one of its records invalid: {reason}");
-            self.streams[index].refusal = (what, "report it with the log; it waits in the buffer and is tried again".into());
-            self.then(then, index, &reason);
-        }
-    }
-
-    /// What follows from a refusal for `reason`.
-    fn then(&mut self, then: Then, index: usize, reason: &str) {
-        let stream = &mut self.streams[index];
-        match then {
-            Then::GoOn => {}
-            Then::Tell => {
-                let (what, remedy) = &stream.refusal;
-                if self.status.problem(&part_of(&stream.name), clock::now(), what.clone(), remedy) {
-                    warn!(stream = stream.name, "{what}; {remedy}");
-                }
-            }
-            Then::SetAside(lane) => {
-                stream.set_busy(stream.train(lane), true);
-                let (buffer, id, reason) = (self.buffer.clone(), stream.lanes[lane].lane.id, reason.to_owned());
-                self.in_flight.push(Box::pin(async move {
-                    let result = buffer.set_aside(id, reason).await;
-                    Ended::Aside { stream: index, lane, result }
-                }));
-            }
-        }
-    }
-
-    fn is_aside(&mut self, index: usize, lane: usize, result: &Result<bool, BufferError>) {
-        let stream = &mut self.streams[index];
-        stream.set_busy(stream.train(lane), false);
-        stream.set_aside(Instant::now(), lane, matches!(result, Ok(true)));
-    }
-
-    fn failed(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], error: &PutError) {
-        let random = (self.random)();
-        let stream = &mut self.streams[index];
-        if matches!(error, PutError::Unknown { .. }) {
-            self.status.duplicated(&stream.name, sent.iter().map(|sent| sent.delivered.readings).sum());
-        }
-        let records: Vec<_> = sent.iter().map(|sent| (sent.index, sent.asked, sent.delivered.readings)).collect();
-        let class = error.class();
-        let then = stream.failed(now, class, &records, random);
-        // What is to be set aside is still outstanding, so that nothing else happens to it meanwhile.
-        let kept = |sent: &Sent| matches!(then, Then::SetAside(lane) if lane == sent.index);
-        sent.iter().filter(|sent| !kept(sent)).for_each(|sent| self.buffer.release(sent.lane));
-        match class {
-            Class::Away | Class::Barred => {
-                records.iter().for_each(|(lane, ..)| stream.flows[stream.lanes[*lane].flow].retries += 1);
-                let index = stream.destination;
-                self.streams.iter_mut().filter(|stream| stream.destination == index).for_each(Stream::was_away);
-                self.destinations[index].is_away(now, started, class, random, &self.status);
-            }
-            Class::Throttled => {
-                for sent in sent {
-                    stream.settle(sent.index, started, now, sent.bytes, Fate::Throttled, random);
-                }
-            }
-            Class::Credentials | Class::Held => {
-                let (what, remedy) = what_and_remedy(error);
-                stream.refusal = (what, format!("{remedy}; everything waits in the buffer and is tried again every minute"));
-                self.then(then, index, "");
-            }
-            Class::TooLarge | Class::Invalid => {
-                if class == Class::TooLarge {
-                    self.destinations[stream.destination].stride.too_large(sent.iter().map(|sent| sent.bytes).sum());
-                }
-                let (what, remedy) = what_and_remedy(error);
-                stream.refusal =
-                    (what, format!("{remedy}; everything waits in the buffer and is tried again at least every minute"));
-                let reason = error.source().map_or_else(|| error.to_string(), with_causes);
-                self.then(then, index, &reason);
-            }
-        }
     }
 
     fn report(&self, index: usize) {

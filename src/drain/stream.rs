@@ -13,12 +13,13 @@ use std::{
 
 use super::{
     bisect::{Ask, Search, Verdict},
+    distribution::Distribution,
     lane::{Fate, Flow, LaneDrain},
 };
 use crate::{
     backoff::Backoff,
     buffer::{Lane, Waiting},
-    config::DrainOrder,
+    config::{Aggregation, DrainOrder},
     kinesis::{
         Class,
         limits::{MAX_RECORDS_PER_REQUEST, OUR_MAX_RECORD},
@@ -83,6 +84,8 @@ pub(super) struct Stream {
     hold_until: Option<Instant>,
     /// The last request failed for its credentials, and a second one at once is not worth it.
     credentials_failed: bool,
+    /// Whether its readings travel together.
+    pub(super) distribution: Distribution,
 }
 
 /// What a stream can do now.
@@ -125,7 +128,18 @@ impl Stream {
             refusal: Default::default(),
             hold_until: None,
             credentials_failed: false,
+            distribution: Distribution::new(Aggregation::On),
         }
+    }
+
+    /// Whether the readings of `lane` travel one by one. Those that were accepted out of turn did, and so do the ones between them.
+    pub(super) fn goes_one_by_one(&self, lane: usize) -> bool {
+        !self.distribution.aggregates() || !self.lanes[lane].out_of_turn.is_empty()
+    }
+
+    /// So many readings fill a request, whatever their size.
+    fn many(&self) -> u64 {
+        if self.distribution.aggregates() { u64::MAX } else { MAX_RECORDS_PER_REQUEST as u64 }
     }
 
     /// Adds a lane, behind those that it has.
@@ -164,7 +178,8 @@ impl Stream {
         let today = (0..self.lanes.len()).filter(|lane| self.train(*lane) == Train::Live);
         let is_behind = |lane: &usize| {
             let (drain, wait) = (&self.lanes[*lane], waiting(&self.lanes[*lane].lane));
-            if wait.bytes <= self.record_bytes(*lane, at_most) as u64 || wait.since.is_some_and(|since| now < since + BEHIND) {
+            let fits = wait.bytes <= self.record_bytes(*lane, at_most) as u64 && wait.readings <= self.many();
+            if fits || wait.since.is_some_and(|since| now < since + BEHIND) {
                 return false;
             }
             let other = |other: &&LaneDrain| other.older && other.flow == drain.flow && waiting(&other.lane).bytes > 0;
@@ -187,6 +202,7 @@ impl Stream {
     /// What waits by now has waited for the link, and not because it carries too little.
     pub(super) fn was_away(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.began = None);
+        self.distribution.is_away();
     }
 
     fn record_bytes(&self, lane: usize, share: usize) -> usize {
@@ -228,7 +244,7 @@ impl Stream {
         let count = self.lanes.len();
         let ready_at = |index: usize| {
             let lane = &self.lanes[index];
-            let own = lane.ready_at(waiting[index], at_most.min(OUR_MAX_RECORD.as_len()), linger);
+            let own = lane.ready_at(waiting[index], at_most.min(OUR_MAX_RECORD.as_len()), self.many(), linger);
             own.max(self.flows[lane.flow].ready_at()).unwrap_or(now)
         };
         let candidates = (self.turn..self.turn + count)
@@ -310,7 +326,10 @@ impl Stream {
     pub(super) fn set_aside(&mut self, now: Instant, lane: usize, done: bool) {
         let lane = &mut self.lanes[lane];
         match &mut lane.search {
-            Some(search) if done => search.set_aside(),
+            Some(search) if done => {
+                search.set_aside();
+                lane.out_of_turn.set_aside();
+            }
             _ => lane.pause(now),
         }
     }

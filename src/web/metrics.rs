@@ -28,6 +28,7 @@ pub fn render(view: &View, state: &State, now: Timestamp) -> String {
     info(&mut text, view);
     readings(&mut text, state);
     backlog(&mut text, state, now);
+    aggregation(&mut text, state);
     buffer(&mut text, state);
     links(&mut text, state);
     text.single(
@@ -75,6 +76,15 @@ fn readings(text: &mut Text, state: &State) {
             for (why, n) in counts(&shown.ledger).iter() {
                 text.sample(name, &[("stream", stream), ("reason", why.name())], n);
             }
+        }
+    }
+}
+
+fn aggregation(text: &mut Text, state: &State) {
+    text.family("headwater_aggregation", "gauge", "Whether readings travel together; 0 when each is a record of its own.");
+    for (stream, shown) in &state.streams {
+        if let Some(aggregation) = &shown.aggregation {
+            text.sample("headwater_aggregation", &[("stream", stream)], u64::from(aggregation.on));
         }
     }
 }

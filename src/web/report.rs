@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::Trust,
     reading::Timestamp,
-    status::{LaneState, Ledger, LinkState, Problem, SourceState, State, StreamState, UNROUTED},
+    status::{AggregationState, LaneState, Ledger, LinkState, Problem, SourceState, State, StreamState, UNROUTED},
 };
 
 /// The answer of `GET /api/status`.
@@ -161,6 +161,9 @@ pub struct StreamReport {
     pub backlog: BacklogReport,
     /// By number.
     pub lanes: Vec<LaneState>,
+    /// How its readings travel; left out where they can't but together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aggregation: Option<AggregationState>,
     /// It has left the configuration: what is buffered of it stays, and is dropped first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub orphaned: bool,
@@ -239,7 +242,13 @@ impl Forecast<'_> {
             oldest_ts: stream.oldest,
             outlook: Outlook { full_in_s: outlook.full_in_s.and(of_all.full_in_s), ..outlook },
         };
-        StreamReport { ledger: stream.ledger.clone(), backlog, lanes: stream.lanes.clone(), orphaned: stream.orphaned }
+        StreamReport {
+            ledger: stream.ledger.clone(),
+            backlog,
+            lanes: stream.lanes.clone(),
+            aggregation: stream.aggregation.clone(),
+            orphaned: stream.orphaned,
+        }
     }
 
     fn outlook(&self, oldest: Option<Timestamp>, bytes: u64, before: impl Fn(&Sample) -> u64) -> Outlook {

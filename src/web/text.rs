@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::report::{BacklogReport, LinkReport, NOT_TRIED, Report, StreamReport};
 use crate::{
     reading::Timestamp,
-    status::{Ledger, Problem, Reasons, SourceState},
+    status::{AggregationState, Ledger, Problem, Reasons, SourceState},
 };
 
 /// The whole status, some twenty lines.
@@ -37,6 +37,7 @@ pub fn render(report: &Report) -> String {
         ),
     );
     text += &streams(report);
+    text += &aggregation(report);
     text += &lanes(report);
     text += &sources(report);
     text += &problems(&report.problems, now);
@@ -112,6 +113,14 @@ fn streams(report: &Report) -> String {
         ]);
     }
     table(&rows)
+}
+
+fn aggregation(report: &Report) -> String {
+    let travels = |(name, stream): (&String, &StreamReport)| {
+        let AggregationState { on, why } = stream.aggregation.as_ref()?;
+        Some(format!("readings of {name} travel {}: {why}\n", if *on { "together" } else { "one by one" }))
+    };
+    report.streams.iter().filter_map(travels).collect()
 }
 
 fn lanes(report: &Report) -> String {

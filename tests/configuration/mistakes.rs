@@ -255,7 +255,6 @@ fn an_endpoint_that_only_private_dns_can_make_private_is_a_warning() {
 #[test]
 fn settings_of_later_versions_are_refused_as_unknown() {
     let later = [
-        ("[streams.s]", "aggregation = \"auto\""),
         ("[destinations.cloud]\nkind = \"kinesis\"", "max_rate = \"1 MiB/s\""),
         ("[http]", "token_file = \"/etc/headwater/token\""),
     ];

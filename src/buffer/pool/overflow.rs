@@ -265,11 +265,11 @@ impl Rewrite {
 }
 
 impl LaneState {
-    /// The first number that is neither on its way nor delivered in part.
+    /// The first number that is neither on its way nor delivered in part, nor before one that is.
     pub(super) fn first_free(&self) -> u64 {
         // A read from the disk may go as far as there are rows.
         let outstanding = if self.outstanding == u64::MAX { self.written_below } else { self.outstanding };
-        outstanding.max(self.position.number + u64::from(self.position.offset > 0))
+        outstanding.max(self.pinned).max(self.position.number + u64::from(self.position.offset > 0))
     }
 
     /// The first number that overflow looks at.

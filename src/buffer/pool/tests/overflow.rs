@@ -135,6 +135,22 @@ fn what_is_on_its_way_or_half_delivered_does_not_give_way() {
 }
 
 #[test]
+fn what_is_pinned_does_not_give_way_whatever_is_sent_and_released_meanwhile() {
+    let (mut pool, now) = on_disk(4, rule(WhenFull::DropOldest));
+    pool.pin(LANE, 3);
+    let _ = pool.oldest(LANE, 50);
+    pool.took(now, LANE, Some((1, Timestamp(5))));
+    pool.release(LANE);
+    assert_eq!(full(&mut pool), Some(drop_of(LANE, 3)));
+    pool.forget(now, LANE, &Delivered { readings: 2, bytes: 100, up_to: Position { number: 1, ..Position::default() } });
+    assert_eq!(full(&mut pool), Some(drop_of(LANE, 3)));
+
+    pool.pin(LANE, 0);
+
+    assert_eq!(full(&mut pool), Some(drop_of(LANE, 1)));
+}
+
+#[test]
 fn what_comes_back_may_be_dropped_like_any_other() {
     let (mut pool, now) = on_disk(2, rule(WhenFull::DropOldest));
     let _ = pool.oldest(LANE, 50);
