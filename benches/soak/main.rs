@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         );
     }
     all.add(&audited("a full disk", campaign::disk::runs_full()));
+    all.add(&audited("an overflow", campaign::overflow::overflows()));
     parts::fuzz(number("SOAK_FUZZ_SECONDS").unwrap_or(10), &mut all);
     parts::deep_backlog(number("SOAK_BACKLOG_MIB").unwrap_or(10 << 10), &mut all);
 

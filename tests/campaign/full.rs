@@ -1,6 +1,6 @@
 //! A full buffer that may drop goes on taking readings, whatever is on its way out.
 
-use crate::support::gateway::Gateway;
+use crate::support::{campaign::overflow, gateway::Gateway};
 
 /// Three times what fits.
 const FLOOD: u64 = 15_000;
@@ -23,6 +23,14 @@ async fn a_lane_that_has_nothing_left_to_drop_does_not_keep_others_from_dropping
     gateway.field.floods("plant/loud", FLOOD, KILOBYTE).await;
 
     received(&gateway, "loud", FLOOD).await;
+}
+
+#[tokio::test]
+async fn what_each_rule_takes_through_power_cuts_is_what_its_notices_say() {
+    let tally = overflow::overflows().await;
+
+    println!("{tally}");
+    assert!(tally.is_clean(), "{tally}");
 }
 
 /// Waits until the agent has taken so many readings into the stream.

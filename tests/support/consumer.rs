@@ -122,8 +122,8 @@ pub struct Consumer {
 struct Seen {
     readings: u64,
     next: u64,
-    /// By the first number that they name, the last and how many of them are gone.
-    notices: BTreeMap<u64, (u64, u64)>,
+    /// By the first number that they name, the last, how many of them are gone, and why.
+    notices: BTreeMap<u64, (u64, u64, String)>,
     /// By name, the topic and the sensor's number.
     values: BTreeMap<u64, (String, u64)>,
 }
@@ -131,7 +131,7 @@ struct Seen {
 impl Seen {
     /// One more than the highest number that a reading or a notice names.
     fn end(&self) -> u64 {
-        self.notices.values().map(|(to, _)| to + 1).max().unwrap_or_default().max(self.next)
+        self.notices.values().map(|(to, ..)| to + 1).max().unwrap_or_default().max(self.next)
     }
 }
 
@@ -139,9 +139,9 @@ impl Consumer {
     /// Looks at the next user record of the stream.
     pub fn takes(&mut self, data: &[u8]) {
         if let Some(notice) = Notice::decode(data) {
-            let Notice { v, dev, run, lane, kind, from, to, n, .. } = notice;
+            let Notice { v, dev, run, lane, kind, from, to, n, why } = notice;
             assert_eq!((v, dev.as_str(), kind.as_str()), (1, super::gateway::DEVICE, "dropped"));
-            self.lanes.entry((run, lane)).or_default().notices.insert(from, (to, n));
+            self.lanes.entry((run, lane)).or_default().notices.insert(from, (to, n, why));
             return;
         }
         let reading = Reading::decode(data);
@@ -185,7 +185,16 @@ impl Consumer {
 
     /// How many of them notices account for.
     pub fn explained(&self) -> u64 {
-        self.lanes.values().flat_map(|lane| lane.notices.values()).map(|(_, n)| n).sum()
+        self.explained_by().values().sum()
+    }
+
+    /// The same by the rule that they fell to.
+    pub fn explained_by(&self) -> BTreeMap<String, u64> {
+        let mut by_rule = BTreeMap::new();
+        for (_, n, why) in self.lanes.values().flat_map(|lane| lane.notices.values()) {
+            *by_rule.entry(why.clone()).or_default() += n;
+        }
+        by_rule
     }
 
     /// What sensors sent and never came, as far as a later one came.

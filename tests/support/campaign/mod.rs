@@ -8,6 +8,7 @@
 
 mod chance;
 pub mod disk;
+pub mod overflow;
 mod tally;
 mod weather;
 

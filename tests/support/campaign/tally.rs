@@ -20,8 +20,8 @@ pub struct Tally {
     pub marked: u64,
     /// Came again under another name: sent twice by its sensor, or by a broker that was cut off and had forgotten.
     pub not_ours: u64,
-    /// Left out by a rule, counted by the agent, and visible as a gap.
-    pub dropped: u64,
+    /// By rule, what notices say was left out.
+    pub dropped: BTreeMap<String, u64>,
     /// Gone.
     pub lost: u64,
     /// Whatever else must not be.
@@ -48,7 +48,7 @@ impl Tally {
         self.same_name += same_name;
         self.marked += marked;
         self.not_ours += not_ours;
-        self.dropped += dropped;
+        dropped.iter().for_each(|(rule, n)| *self.dropped.entry(rule.clone()).or_default() += n);
         self.lost += lost;
         self.unexplained.extend(other.unexplained.iter().cloned());
     }
@@ -66,7 +66,8 @@ impl fmt::Display for Tally {
         self.faults.iter().try_for_each(|(kind, times)| line(&format!("  {kind}"), *times))?;
         line("readings sent, once for each stream that takes them", self.sent)?;
         line("  delivered", self.delivered)?;
-        line("  dropped by rule, counted and visible as a gap", self.dropped)?;
+        line("  dropped by rule, and a notice in the stream says so", self.dropped.values().sum())?;
+        self.dropped.iter().try_for_each(|(rule, n)| line(&format!("    {rule}"), *n))?;
         line("  LOST", self.lost)?;
         line("duplicates", self.same_name + self.marked + self.not_ours)?;
         line("  of ours, with the name of the first copy", self.same_name)?;
