@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests run against, where it is missing: mosquitto and libfaketime from Debian, a Kinesis endpoint and a de-aggregation library from
+# Installs what the tests run against, where it is missing: mosquitto, libfaketime, tc and nft from Debian, a Kinesis endpoint and a de-aggregation library from
 # npm, and another of each from PyPI. The versions are pinned in tests/emulator; nothing outside this folder changes but the Debian
 # packages.
 #
@@ -30,6 +30,9 @@ missing_debian_packages() {
     [ -x /usr/sbin/mosquitto ] && has mosquitto_passwd || echo mosquitto
     has mosquitto_pub || echo mosquitto-clients
     ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || echo libfaketime
+    # For what only root may do: networks of the tests' own, thin and lossy.
+    [ "$(id -u)" != 0 ] || has tc || echo iproute2
+    [ "$(id -u)" != 0 ] || has nft || echo nftables
     has node || echo nodejs
     has npm || echo npm
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv

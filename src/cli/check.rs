@@ -4,9 +4,13 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
-use crate::config::{self, Files, Report};
+use crate::{
+    config::{self, Files, Report},
+    units::parse_duration,
+};
 
 /// Exit code of every command when the configuration is wrong.
 pub const WRONG_CONFIGURATION: u8 = 2;
@@ -16,11 +20,16 @@ pub const WRONG_CONFIGURATION: u8 = 2;
 /// Reads one file, or a fleet's folder with every device in it, and prints a line for each mistake: FILE:LINE, what is wrong, what
 /// to write. Nothing is started and nothing is sent, so it does on a laptop as well as on the gateway.
 ///
-/// Exit code: 0 when all is right, warnings included; 2 when there are mistakes.
+/// With --online it goes on, on the gateway, and tries what the agent will need, beside a running agent too: disk, clock, each broker
+/// and serial port; of each destination the name, its addresses and whether they are private, TLS, credentials, and each stream with a
+/// record that is not stored (PutRecords with DryRun), the last one of full size, which also finds a VPN that swallows large packets.
+/// A line for each, with what to do where it fails.
+///
+/// Exit code: 0 when all is right, warnings included; 2 when there are mistakes; 1 when something that was tried fails.
 #[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(
-    after_help = "Examples:\n  headwater check config/gateway.toml\n  headwater check config/fleet/\n  headwater check           # what this gateway would run"
+    after_help = "Examples:\n  headwater check config/gateway.toml\n  headwater check config/fleet/\n  headwater check           # what this gateway would run\n  headwater check --online  # and whether that will work"
 )]
 pub struct CheckArgs {
     /// Files or fleet folders; without any, what `run` would load: HEADWATER_CONFIG, then /etc/headwater
@@ -30,6 +39,18 @@ pub struct CheckArgs {
     /// Also that every certificate, key and password file is there; always so for one gateway's own configuration, without PATH
     #[arg(long)]
     pub files: bool,
+
+    /// Also try what the agent will need, without side effects; for one gateway's configuration
+    #[arg(long)]
+    pub online: bool,
+
+    /// With --online: the device of a fleet; without it the one that is called like this host
+    #[arg(long, value_name = "ID", requires = "online")]
+    pub device: Option<String>,
+
+    /// With --online: how long the record of full size may take; 1.4 MB on the wire, or three minutes at 64 kbit/s
+    #[arg(long, value_name = "TIME", default_value = "4min", value_parser = parse_duration, requires = "online")]
+    pub patience: Duration,
 }
 
 /// Writes what is wrong to `out`, or one line for each path that is right.

@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 mod log;
 mod notify;
+mod online;
 pub mod run;
 pub mod show;
 pub mod status;
@@ -64,6 +65,7 @@ pub async fn main(cli: Cli, env: &[(String, String)]) -> ExitCode {
         Command::Run(args) => run::run(&args, env).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::demo(&args, env).await,
+        Command::Check(args) if args.online => online::run(&args, env, out).await,
         Command::Check(args) => check::check(&args, env, out).map_err(Into::into),
         Command::Show(args) => show::show(&args, env, out, wrong).map_err(Into::into),
         Command::Status(args) => ask_status(&args, env).await,

@@ -11,11 +11,12 @@ use std::{
 };
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::{DateTime, body::SdkBody, date_time::Format as DateTimeFormat};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::Cause;
+use crate::reading::Timestamp;
 
 /// As much of a body as a person needs to recognise a page.
 const SHOWN_BYTES: usize = 160;
@@ -29,13 +30,16 @@ pub(super) struct Seen(Arc<Mutex<Beginning>>);
 #[derive(Debug, Default)]
 struct Beginning {
     status: Option<u16>,
+    date: Option<Timestamp>,
     body: Vec<u8>,
 }
 
 impl Seen {
     /// Reads at most `at_most` bytes of the body of `response`, and keeps its beginning.
     pub(super) fn watch(&self, response: &mut HttpResponse, at_most: usize) {
-        *self.lock() = Beginning { status: Some(response.status().as_u16()), body: Vec::new() };
+        let date = response.headers().get("date").and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
+        let date = date.and_then(|date| date.to_millis().ok()).map(Timestamp);
+        *self.lock() = Beginning { status: Some(response.status().as_u16()), date, body: Vec::new() };
         let body = std::mem::replace(response.body_mut(), SdkBody::taken());
         *response.body_mut() = SdkBody::from_body_1_x(Watched { body, left: at_most, at_most, seen: self.clone() });
     }
@@ -46,6 +50,11 @@ impl Seen {
         let status = beginning.status?;
         let body = harmless(&String::from_utf8_lossy(&beginning.body));
         Some(if body.is_empty() { format!("HTTP {status} and nothing else") } else { format!("HTTP {status}: {body}") })
+    }
+
+    /// When it was sent, by the clock of who sent it.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.lock().date
     }
 
     /// The beginning of the body, for people.

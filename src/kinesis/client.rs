@@ -13,8 +13,8 @@ use aws_smithy_runtime_api::client::dns::ResolveDns;
 use tracing::debug;
 
 use super::{
-    Answer, Arrived, Cause, ClientError, DescribeError, Distribution, Page, Position, PutError, ReadError, Record, Service, Shard,
-    Start, StreamSummary,
+    Answer, Arrived, Cause, ClientError, DescribeError, Distribution, Page, Position, PutError, ReadError, Record, Rehearsal,
+    Service, Shard, Start, StreamSummary, Trial,
     answer::harmless,
     error::{Verdict, verdict},
     guard::SystemNames,
@@ -29,6 +29,8 @@ const READ_TIMEOUT: Duration = Duration::from_mins(1);
 const SUMMARY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most bytes in the answer that describes a stream.
 const SUMMARY_ANSWER: usize = 64 << 10;
+/// The service's word for a put that would have gone well.
+const DRY_RUN: &str = "DryRunOperationException";
 /// Most bytes in the answer to a read: 10 MiB in base64, and as much again for keys and names.
 const READ_ANSWER: usize = 28 << 20;
 
@@ -165,6 +167,28 @@ impl Client {
     /// Endpoints before that one in the list, and why they are not used.
     pub fn left(&self) -> Vec<(&str, String)> {
         self.0.left()
+    }
+
+    /// The layers of the way, to be tried out.
+    pub fn trial(&self) -> Trial {
+        self.0.trial()
+    }
+
+    /// Asks the endpoint at `place` of [`Self::trial`] whether `stream` would take this record, and to store nothing.
+    pub async fn rehearse(&self, place: usize, stream: &str, record: Record, timeout: Duration) -> Result<Rehearsal, PutError> {
+        let passage = self.0.passage_to(place);
+        let target = passage.target(stream);
+        let entry = match entry(record) {
+            Ok(entry) => entry,
+            Err(source) => return Err(PutError::Invalid { target, source }),
+        };
+        let request = passage.sdk().put_records().stream_name(stream).records(entry).dry_run(true).customize();
+        let way = Way::reading(PUT_ANSWER);
+        match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
+            Ok(_) => Ok(Rehearsal { stored: true, at: way.date() }),
+            Err(Failure::Refused(refusal)) if refusal.code == DRY_RUN => Ok(Rehearsal { stored: false, at: way.date() }),
+            Err(failure) => Err(passage.put_error(target, failure).await),
+        }
     }
 }
 

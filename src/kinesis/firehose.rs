@@ -15,11 +15,11 @@ use aws_sdk_firehose::{
 use tracing::debug;
 
 use super::{
-    Answer, Cause, ClientError, PutError, Service,
+    Answer, Cause, ClientError, PutError, Service, Trial,
     answer::harmless,
     error::{SLOW_DOWN, Verdict, verdict},
     guard::SystemNames,
-    link::{LOOK_TIMEOUT, Link, PUT_ANSWER, Way},
+    link::{Failure, LOOK_TIMEOUT, Link, PUT_ANSWER, Way},
 };
 use crate::config::KinesisConfig;
 
@@ -82,6 +82,23 @@ impl Firehose {
     /// Endpoints before that one in the list, and why they are not used.
     pub fn left(&self) -> Vec<(&str, String)> {
         self.0.left()
+    }
+
+    /// The layers of the way, to be tried out.
+    pub fn trial(&self) -> Trial {
+        self.0.trial()
+    }
+
+    /// Asks the endpoint at `place` of [`Self::trial`] for an answer of any kind. Firehose has no rehearsal, so this is an empty batch,
+    /// which it calls invalid; whether `stream` exists and may be used stays open.
+    pub async fn knock(&self, place: usize, stream: &str, timeout: Duration) -> Result<(), PutError> {
+        let passage = self.0.passage_to(place);
+        let request = passage.sdk().put_record_batch().delivery_stream_name(stream).set_records(Some(Vec::new())).customize();
+        match passage.send(timeout, &Way::reading(PUT_ANSWER), |way| request.interceptor(way).send()).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Refused(refusal)) if refusal.verdict() == Verdict::Invalid => Ok(()),
+            Err(failure) => Err(passage.put_error(passage.target(stream), failure).await),
+        }
     }
 }
 

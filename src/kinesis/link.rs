@@ -42,9 +42,10 @@ use super::{
     failover::Failover,
     guard::{Guard, PublicAddress},
     http::Http,
+    trial::Trial,
     trust::Trust,
 };
-use crate::{backoff, config::KinesisConfig, status::with_causes};
+use crate::{backoff, config::KinesisConfig, reading::Timestamp, status::with_causes};
 
 /// For name, TCP and TLS together: four round trips or more, each of up to two seconds on a mobile link that wakes up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,6 +70,7 @@ struct Inner<C> {
     ends: Vec<End<C>>,
     failover: Mutex<Failover>,
     credentials: HeldCredentials,
+    trial: Trial,
 }
 
 /// One endpoint.
@@ -111,6 +113,13 @@ impl<C> Link<C> {
         let ask = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(ask);
         let credentials = HeldCredentials::from(credentials::source(&config.credentials, &ask)?);
 
+        let trust = Arc::new(trust);
+        let trial = Trial {
+            guard: guard.clone(),
+            trust: Arc::clone(&trust),
+            endpoints: endpoints.clone(),
+            credentials: credentials.clone(),
+        };
         let end = |endpoint: Endpoint| {
             let resolver = Resolver::new(guard.clone());
             let shared = SharedDnsResolver::new(resolver.clone());
@@ -131,7 +140,7 @@ impl<C> Link<C> {
         };
         let ends: Vec<_> = endpoints.into_iter().map(end).collect();
         let failover = Mutex::new(Failover::of(ends.len()));
-        Ok(Self(Arc::new(Inner { service, ends, failover, credentials })))
+        Ok(Self(Arc::new(Inner { service, ends, failover, credentials, trial })))
     }
 
     /// The URL that the next request goes to.
@@ -157,12 +166,17 @@ impl<C> Link<C> {
         Passage { link: &self.0, place: self.0.failover().next() }
     }
 
+    /// The layers of the way, to be tried out.
+    pub(super) fn trial(&self) -> Trial {
+        self.0.trial.clone()
+    }
+
     /// The place of an endpoint that is to be asked now whether it is back; see [`Self::passage_to`].
     pub(super) fn look(&self, now: Instant) -> Option<usize> {
         self.0.failover().look(now)
     }
 
-    /// The way to the endpoint at `place`, which [`Self::look`] gave.
+    /// The way to the endpoint at `place`, which [`Self::look`] gave, or which is one of [`Self::trial`].
     pub(super) fn passage_to(&self, place: usize) -> Passage<'_, C> {
         Passage { link: &self.0, place }
     }
@@ -304,6 +318,11 @@ impl Way {
             None if self.connection().is_some() => Failure::NoAnswer(self.with_answer(cause)),
             None => Failure::NotSent(cause),
         }
+    }
+
+    /// The service's time when it answered, as far as it says.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.seen.date()
     }
 
     /// `cause`, and what came back, if anything did.

@@ -16,6 +16,7 @@ pub mod guard;
 mod http;
 pub mod limits;
 mod link;
+mod trial;
 mod trust;
 
 use std::ops::RangeInclusive;
@@ -24,6 +25,7 @@ pub use self::{
     client::{Client, parse_time},
     error::{Cause, Class, ClientError, DescribeError, PutError, ReadError, Refusal, Service, Target},
     firehose::Firehose,
+    trial::{Addresses, Broken, Rehearsal, Trial},
 };
 use crate::{reading::Timestamp, units::ByteCount};
 

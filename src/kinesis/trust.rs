@@ -2,17 +2,19 @@
 //!
 //! Invariant: the SDK gets only roots that were parsed here before, since it panics on any that it can't read.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 use rustls::{
-    RootCertStore,
+    ClientConfig, RootCertStore,
+    crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
 use super::{Cause, ClientError};
 
 /// The roots of one destination.
+#[derive(Debug)]
 pub(super) struct Trust {
     /// The configured file, as it is.
     ca: Option<Vec<u8>>,
@@ -42,6 +44,17 @@ impl Trust {
         self.context(self.system)
     }
 
+    /// The same as [`Self::of_endpoint`], for a handshake of our own.
+    pub(super) fn client_config(&self) -> Result<ClientConfig, Cause> {
+        let mut roots = RootCertStore::empty();
+        match &self.ca {
+            Some(pem) => roots = parse_roots(pem)?,
+            None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+    }
+
     fn context(&self, system: bool) -> TlsContext {
         let store = TrustStore::empty().with_native_roots(system);
         let store = match &self.ca {
@@ -55,11 +68,16 @@ impl Trust {
 
 fn read_roots(path: &Path) -> Result<Vec<u8>, Cause> {
     let pem = fs::read(path)?;
+    parse_roots(&pem)?;
+    Ok(pem)
+}
+
+fn parse_roots(pem: &[u8]) -> Result<RootCertStore, Cause> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
+    for certificate in CertificateDer::pem_slice_iter(pem) {
         roots.add(certificate?)?;
     }
-    if roots.is_empty() { Err("it holds no certificate".into()) } else { Ok(pem) }
+    if roots.is_empty() { Err("it holds no certificate".into()) } else { Ok(roots) }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ fn a_whole_fleet_is_checked_and_a_shared_mistake_is_said_once() {
     ]);
     let mut out = Vec::new();
 
-    let code = check(&CheckArgs { paths: vec![fleet.path().to_owned()], files: false }, &[], &mut out).unwrap();
+    let code = check(&CheckArgs { paths: vec![fleet.path().to_owned()], ..CheckArgs::default() }, &[], &mut out).unwrap();
 
     assert_eq!(code, ExitCode::from(2));
     assert_eq!(

@@ -17,7 +17,7 @@ use super::places::{CLOUD, mqtt};
 #[test]
 fn the_example_fleet_is_right_for_every_device() {
     let mut out = Vec::new();
-    let code = check(&CheckArgs { paths: vec!["config/fleet".into()], files: false }, &[], &mut out).unwrap();
+    let code = check(&CheckArgs { paths: vec!["config/fleet".into()], ..CheckArgs::default() }, &[], &mut out).unwrap();
 
     assert_eq!(String::from_utf8(out).unwrap(), "config/fleet: right, 2 devices\n");
     assert_eq!(code, ExitCode::SUCCESS);

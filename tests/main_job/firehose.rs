@@ -12,7 +12,7 @@ use crate::{
         gateway::Gateway,
         moto::Moto,
     },
-    tls::{secret_file, server_of},
+    tls::secret_file,
 };
 
 /// Where the service takes records apart, it takes so many out of one.
@@ -25,7 +25,7 @@ async fn readings_arrive_in_firehose_over_tls_as_lines_of_json_exactly_once_and_
         .into_firehose()
         .set("streams.readings.encoding", "json")
         .window(200)
-        .cloud(|cloud| cloud.tls = Some(Arc::new(server_of(&office))))
+        .cloud(|cloud| cloud.tls = Some(Arc::new(office.server_config())))
         .set("destinations.cloud.ca", "{dir}/office.pem")
         .installs()
         .await;

@@ -12,7 +12,7 @@ async fn readings_arrive_over_tls_with_client_certificate_and_password_in_and_a_
     let (plant, office) = (Authority::new(), Authority::new());
     let plan = Gateway::new()
         .broker(|broker| broker.tls(&plant, Clients::WithCertificate).password("gateway", "open sesame"))
-        .cloud(|cloud| cloud.tls = Some(Arc::new(server_of(&office))))
+        .cloud(|cloud| cloud.tls = Some(Arc::new(office.server_config())))
         .set("sources.broker.ca", "{dir}/plant.pem")
         .set("sources.broker.client_cert", "{dir}/gateway.pem")
         .set("sources.broker.client_key", "{dir}/gateway.key")
@@ -52,15 +52,7 @@ pub(crate) fn secret_file(path: &Path, content: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-pub(crate) fn server_of(authority: &Authority) -> rustls::ServerConfig {
-    let (certificate, key) = authority.server();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
-    builder.with_no_client_auth().with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
-}
-
-fn client_of(authority: &Authority, certificate: &str, key: &str) -> rustls::ClientConfig {
+pub(crate) fn client_of(authority: &Authority, certificate: &str, key: &str) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];

@@ -1,6 +1,9 @@
 //! Certificates that live as long as a test.
 
+use std::sync::Arc;
+
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// An authority that nobody else trusts.
 pub struct Authority {
@@ -27,6 +30,17 @@ impl Authority {
     /// Certificate and private key of a server called `localhost` and 127.0.0.1, both PEM.
     pub fn server(&self) -> (String, String) {
         self.sign("localhost", &["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// TLS for a server that is called `localhost` and 127.0.0.1.
+    pub fn server_config(&self) -> rustls::ServerConfig {
+        let (certificate, key) = self.server();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().expect("ring has them all").with_no_client_auth();
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("it was just made")];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("it was just made");
+        builder.with_single_cert(chain, key).expect("they belong together")
     }
 
     /// Certificate and private key of a client, both PEM.

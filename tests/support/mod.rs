@@ -12,6 +12,8 @@
 //! | [`gateway`], [`field`], [`cloud`] | a whole installation, in the words of the people who run one |
 //! | [`clock`] | the gateway's wall clock, set as a test likes |
 //! | [`cable`] | what the agent reaches the broker through; can be muted and cut |
+//! | [`line`] | what the agent reaches the endpoint through; slow, silent, broken, or swallowing what is large |
+//! | [`namespaces`] | a network of the kernel's own between a gateway and the cloud, thin and lossy; takes root |
 //! | [`campaign`] | a random campaign of faults against one installation, and what became of every reading |
 //! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
 //! | [`certificates`] | an authority, and what it signs, for TLS |
@@ -39,8 +41,10 @@ pub mod field;
 pub mod gateway;
 pub mod kinesalite;
 pub mod kinesis;
+pub mod line;
 pub mod mosquitto;
 pub mod moto;
+pub mod namespaces;
 pub mod part;
 pub mod process;
 pub mod publisher;
@@ -89,6 +93,12 @@ pub async fn eventually_within<T, Saw: Display>(
     })
     .await;
     found.unwrap_or_else(|_| panic!("not within {deadline:?}: {claim}; saw last: {last}"))
+}
+
+/// Milliseconds since 1970, as the status counts them.
+pub fn clock_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later than 1970");
+    u64::try_from(since.as_millis()).expect("and not that much later")
 }
 
 /// A port of 127.0.0.1 that nobody listens on now.

@@ -28,6 +28,10 @@ pub struct Headwater {
     systemd: Option<UnixDatagram>,
     running: Option<Part>,
     last_log: String,
+    /// What it is started with, in front of it.
+    prefix: Vec<String>,
+    /// Variables of its environment; none: left out.
+    variables: Vec<(String, Option<String>)>,
 }
 
 /// What the agent says of itself, as `GET /api/status` gives it.
@@ -79,7 +83,15 @@ impl Headwater {
     /// Puts `config` into a new temp dir, for which it may write `{dir}`.
     pub fn configured(config: &str) -> Self {
         let dir = TempDir::new().expect("a temp dir can be made");
-        let headwater = Self { dir, clock: None, systemd: None, running: None, last_log: String::new() };
+        let headwater = Self {
+            dir,
+            clock: None,
+            systemd: None,
+            running: None,
+            last_log: String::new(),
+            prefix: Vec::new(),
+            variables: Vec::new(),
+        };
         headwater.configure(config);
         headwater
     }
@@ -113,6 +125,16 @@ impl Headwater {
         within(format_args!("systemd is told {text:?}"), saw, told).await
     }
 
+    /// From the next start on it is started by another program.
+    pub fn is_started_by(&mut self, prefix: Vec<String>) {
+        self.prefix = prefix;
+    }
+
+    /// From the next start on it has this variable in its environment, or has it no longer.
+    pub fn finds(&mut self, name: &str, value: Option<&str>) {
+        self.variables.push((name.to_owned(), value.map(str::to_owned)));
+    }
+
     /// See [`Self::gets_a_clock`].
     pub fn clock(&self) -> &WallClock {
         self.clock.as_ref().expect("it lives by a clock of the test")
@@ -137,12 +159,18 @@ impl Headwater {
     /// Starts `headwater run`. What it is ready for is said by its interfaces, so wait for those.
     pub fn start(&mut self) {
         assert!(self.running.is_none(), "headwater runs already");
-        let mut command = command();
+        let mut command = command_behind(&self.prefix);
         if let Some(clock) = &self.clock {
             clock.put_into(&mut command);
         }
         if self.systemd.is_some() {
             command.env("NOTIFY_SOCKET", self.dir.path().join("notify")).env("WATCHDOG_USEC", "200000");
+        }
+        for (name, value) in &self.variables {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
         self.running = Some(Part::start("headwater", command.arg("run").arg("--config").arg(self.config())));
     }
@@ -282,7 +310,15 @@ pub async fn headwater(args: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr
 }
 
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    command_behind(&[])
+}
+
+fn command_behind(prefix: &[String]) -> Command {
+    let headwater = env!("CARGO_BIN_EXE_headwater");
+    let mut command = Command::new(prefix.first().map_or(headwater, String::as_str));
+    if let [_, rest @ ..] = prefix {
+        command.args(rest).arg(headwater);
+    }
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("HEADWATER") || text.starts_with("AWS_") {

@@ -14,6 +14,7 @@ mod link;
 mod redelivery;
 mod session;
 mod subscriptions;
+mod trial;
 pub(crate) mod wire;
 
 use std::{
@@ -28,6 +29,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use self::trial::try_out;
 use self::{arrivals::Arrivals, redelivery::Redelivery, session::Session, subscriptions::Subscriptions};
 use super::error::SourceError;
 use crate::{

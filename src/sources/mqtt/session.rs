@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Name, TCP, TLS, CONNACK, together.
-const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// A broker that takes no more bytes must not hold the agent's end.
 const GOOD_BYE_WITHIN: Duration = Duration::from_secs(1);
 /// What one read may take from the socket: some hundreds of small publishes.
@@ -388,11 +388,7 @@ impl<'a> Session<'a> {
     }
 
     fn broken(&self, error: rumqttc::mqttbytes::Error) -> SourceError {
-        let url = self.source.config.url.clone();
-        match error {
-            rumqttc::mqttbytes::Error::Io(error) => SourceError::BrokerGone { url, source: Some(error) },
-            other => SourceError::BrokerProtocol { url, source: other.into() },
-        }
+        broken(&self.source.config.url, error)
     }
 
     fn breach(&self, what: &str) -> SourceError {
@@ -404,7 +400,16 @@ impl<'a> Session<'a> {
     }
 }
 
-fn refusal(code: ConnectReturnCode) -> &'static str {
+/// What it means that a packet could not be written or read.
+pub(super) fn broken(url: &str, error: rumqttc::mqttbytes::Error) -> SourceError {
+    let url = url.to_owned();
+    match error {
+        rumqttc::mqttbytes::Error::Io(error) => SourceError::BrokerGone { url, source: Some(error) },
+        other => SourceError::BrokerProtocol { url, source: other.into() },
+    }
+}
+
+pub(super) fn refusal(code: ConnectReturnCode) -> &'static str {
     match code {
         ConnectReturnCode::Success => "accepted",
         ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use self::port::try_out;
 use self::{
     framing::Decoder,
     port::{Event, Port},

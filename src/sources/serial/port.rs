@@ -2,7 +2,10 @@
 //!
 //! Invariant: a lost port is closed at once. While its old handle is open, a replugged adapter comes back under another name.
 
+use std::os::unix::fs::FileTypeExt;
+
 use bytes::BytesMut;
+use rustix::fs::{Access, access};
 use tokio::{
     io::AsyncReadExt,
     task::JoinHandle,
@@ -17,6 +20,23 @@ use crate::config::{FlowControl, Parity, SerialConfig};
 const READ_SIZE: usize = 4096;
 /// With less room than this in the buffer, a read gets a new one.
 const LEAST_READ: usize = 256;
+
+/// Whether the port is there and may be opened. It is not opened: that would raise DTR, which resets some devices, and it is refused
+/// while an agent reads the port.
+pub fn try_out(config: &SerialConfig) -> Result<(), SourceError> {
+    let port = config.port.clone();
+    let no_device = || {
+        let source = tokio_serial::Error::new(ErrorKind::InvalidInput, "it is no character device");
+        Err(SourceError::PortSettings { port: config.port.clone(), baud: config.baud, source })
+    };
+    match std::fs::metadata(&port) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(SourceError::NoPort { port }),
+        Err(_) => return Err(SourceError::PortForbidden { port }),
+        Ok(file) if !file.file_type().is_char_device() => return no_device(),
+        Ok(_) => {}
+    }
+    access(&port, Access::READ_OK | Access::WRITE_OK).map_err(|_| SourceError::PortForbidden { port })
+}
 
 /// What happened on the line.
 pub(super) enum Event {

@@ -1,0 +1,111 @@
+//! Lines that break, fall silent, or are thin and far.
+
+use std::time::Duration;
+
+use crate::{
+    behind_a_line, installed,
+    support::{
+        gateway::Gateway,
+        line::Line,
+        namespaces::{CLOUD, Namespaces},
+    },
+};
+
+/// 64 kbit/s.
+const THIN: u64 = 8_000;
+/// Of 800 ms there and back.
+const FAR: Duration = Duration::from_millis(400);
+/// What such a line takes for all that a test sends.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+#[tokio::test]
+async fn a_line_that_breaks_is_not_tried_before_the_time_that_the_status_names() {
+    let (mut gateway, line) = behind_a_line(Gateway::new()).await;
+    line.breaks();
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(10).await;
+
+    // Waits are random parts of one that doubles, so one of the first four is long enough to be seen.
+    for _ in 0..4 {
+        let status = gateway.agent.shows("when it tries again", |status| status.holds_a("/link/retry_at")).await;
+        let (promised, before) = (status.count("/link/retry_at"), line.tries().len());
+        line.is_tried(before + 1).await;
+        let next = line.tries()[before];
+        assert!(next >= promised, "tried at {next}, and not before {promised} was promised");
+    }
+
+    line.is_mended();
+    gateway.everything_arrives().await;
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
+async fn a_line_that_falls_silent_under_a_request_costs_a_repetition_and_no_reading() {
+    let (mut gateway, line) = behind_a_line(Gateway::new()).await;
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(100).await;
+    gateway.everything_arrives().await;
+    let memory = gateway.agent.resident();
+
+    line.falls_silent();
+    gateway.field.publishes(100).await;
+    let status = gateway.agent.shows("that nothing comes back", |status| !status.text("/link/error").is_empty()).await;
+    assert!(!status.holds("/link/up"), "{status:?}");
+    status.balances();
+    line.is_mended();
+
+    gateway.everything_arrives().await;
+    let grown = gateway.agent.resident().saturating_sub(memory);
+    assert!(grown < 16 << 20, "{grown} bytes more than before");
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
+async fn a_backlog_drains_over_a_thin_and_far_line() {
+    let (mut gateway, line) = behind_a_line(Gateway::new()).await;
+    line.breaks();
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(200).await;
+    gateway.holds(200).await;
+
+    line.is_slow(THIN, FAR);
+    line.is_mended();
+
+    gateway.agent.shows_within(PATIENCE, "nothing waits", |status| status.count("/ledger/buffered") == 0).await;
+    gateway.everything_arrives().await;
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
+async fn a_backlog_drains_over_a_network_that_is_thin_and_far_and_loses_packets() {
+    let network = match Namespaces::new() {
+        Ok(network) => network,
+        Err(why) => return eprintln!("no namespaces here, so the line of the test above has to do: {why}"),
+    };
+    if let Err(why) = network.is_thin(64, 5) {
+        return eprintln!("this kernel can't shape, so the line of the test above has to do: {why}");
+    }
+    // The field is reached by a serial line: there is no broker in the gateway's namespace.
+    let mut gateway = installed(Gateway::new().with_scale().set("sources.broker.enabled", false)).await;
+    let line = Line::from(network.listens(), gateway.cloud.address().port());
+    line.is_slow(u64::MAX, FAR);
+    gateway.is_configured(|plan| {
+        plan.set("destinations.cloud.endpoint", format!("https://localhost:{}", line.port()))
+            .set("destinations.cloud.resolve.localhost", vec![CLOUD.to_string()])
+    });
+    gateway.agent.is_started_by(network.prefix());
+    line.breaks();
+    gateway.agent.start();
+    gateway.field.weighs(200).await;
+    gateway.holds(200).await;
+
+    line.is_mended();
+
+    let status = gateway.agent.shows_within(PATIENCE, "nothing waits", |status| status.count("/ledger/buffered") == 0).await;
+    assert!(status.text("/link/address").starts_with(&CLOUD.to_string()), "{status:?}");
+    gateway.everything_arrives().await;
+    gateway.agent.stops().await;
+}
