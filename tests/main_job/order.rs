@@ -88,6 +88,54 @@ async fn when_the_number_of_lanes_changes_the_old_ones_drain_first() {
 }
 
 #[tokio::test]
+async fn when_the_number_of_lanes_changes_back_what_came_between_keeps_its_turn() {
+    let mut gateway = Gateway::new().set("streams.readings.lanes", 4).starts().await;
+    gateway.cloud.away();
+    gateway.field.publishes(300).await;
+    gateway.holds(300).await;
+
+    for (lanes, readings) in [(2, 600), (4, 900)] {
+        gateway.agent.stops().await;
+        gateway.is_configured(|plan| plan.set("streams.readings.lanes", lanes));
+        gateway.agent.start();
+        gateway.field.publishes(300).await;
+        gateway.holds(readings).await;
+    }
+    gateway.cloud.back();
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_renamed_keeps_what_it_has_under_its_old_name_until_that_is_back() {
+    let mut gateway = Gateway::new().starts().await;
+    gateway.cloud.away();
+    gateway.field.publishes(100).await;
+    gateway.holds(100).await;
+
+    gateway.agent.stops().await;
+    gateway.is_configured(|plan| plan.without_stream("readings").stream("renamed", "plant-renamed"));
+    gateway.cloud.create_stream("plant-renamed", 1);
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.cloud.back();
+    gateway.field.publishes(60).await;
+    let new = |status: &crate::support::process::Picture| status.count("/streams/renamed/ledger/delivered");
+    let status = gateway.agent.shows("the new name drains", |status| new(status) == 60).await;
+    assert!(status.holds("/streams/readings/orphaned"), "{status:?}");
+    assert_eq!(status.count("/streams/readings/ledger/buffered"), 100);
+    status.balances();
+    gateway.agent.stops().await;
+    gateway.is_configured(|plan| plan.without_stream("renamed").stream("readings", crate::support::cloud::STREAM));
+    gateway.agent.start();
+
+    gateway.agent.shows("the old name drains", |status| status.count("/streams/readings/ledger/delivered") == 100).await;
+    let old: Vec<u64> = gateway.cloud.readings(crate::support::cloud::STREAM).iter().map(|reading| reading.seq).collect();
+    assert_eq!(old, (0..100).collect::<Vec<_>>());
+    assert_eq!(gateway.cloud.readings("plant-renamed").len(), 60);
+}
+
+#[tokio::test]
 async fn a_stream_that_left_the_configuration_keeps_what_it_has_until_it_is_back() {
     let mut gateway = Gateway::new().stream("copies", "plant-copies").starts().await;
     gateway.cloud.create_stream("plant-copies", 1);

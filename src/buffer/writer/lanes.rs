@@ -29,11 +29,11 @@ pub(super) fn place(
     expected: &BTreeSet<LaneId>,
 ) -> Result<Placed, BufferError> {
     let mut found = store.lanes()?;
+    let known = found.len();
     let mut lanes = Vec::new();
     for layout in layouts {
-        let lane = match going_on(&found, layout) {
-            Some(at) => {
-                let began_last = found.iter().rposition(|stored| is_ours(stored, layout)) == Some(at);
+        let lane = match going_on(&found[..known], layout) {
+            Some(GoesOn { at, began_last }) => {
                 if !began_last {
                     store.is_last(found[at].lane.id)?;
                 }
@@ -80,12 +80,27 @@ fn is_ours(stored: &StoredLane, layout: &Layout) -> bool {
     has_name(stored, layout) && stored.salvage.is_none()
 }
 
-/// The lane among `found` that goes on as `layout`: the one that began last, if it is such a one, or one that is empty. What has
-/// something and is followed by another must be sent before that.
-fn going_on(found: &[StoredLane], layout: &Layout) -> Option<usize> {
+/// A lane that goes on.
+struct GoesOn {
+    at: usize,
+    /// No other of its stream and number began later.
+    began_last: bool,
+}
+
+/// The lane among `found` that goes on as `layout`: the one that began last, if all of its stream that began last were of this layout; or
+/// one that is empty. What has something, and is followed by something of another layout, is sent before that and ends there.
+fn going_on(found: &[StoredLane], layout: &Layout) -> Option<GoesOn> {
     let such = |stored: &StoredLane| is_ours(stored, layout) && stored.lane.layout == *layout;
-    let last = found.iter().rposition(|stored| is_ours(stored, layout)).filter(|at| such(&found[*at]));
-    last.or_else(|| found.iter().position(|stored| such(stored) && stored.ends.is_none()))
+    let latest = found.iter().rfind(|stored| stored.lane.layout.stream == layout.stream && stored.salvage.is_none());
+    let unchanged = latest.is_some_and(|latest| {
+        let Layout { of, template, .. } = &latest.lane.layout;
+        (of, template) == (&layout.of, &layout.template)
+    });
+    let last = found.iter().rposition(|stored| is_ours(stored, layout));
+    match last.filter(|at| unchanged && such(&found[*at])) {
+        Some(at) => Some(GoesOn { at, began_last: true }),
+        None => found.iter().position(|stored| such(stored) && stored.ends.is_none()).map(|at| GoesOn { at, began_last: false }),
+    }
 }
 
 /// `prev` leads from the lane before, of whatever layout, to this one. What was imported may be another gateway's.
