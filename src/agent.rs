@@ -356,6 +356,7 @@ pub(crate) fn drain_stage(
             lanes: lanes_of(lanes, name).into_iter().map(|(lane, _)| lane).collect(),
             older: older.iter().filter(|lane| lane.layout.stream == *name).cloned().collect(),
             order: stream.drain_order,
+            priority: stream.priority,
         })
     };
     let streams = config.streams.iter().filter_map(stream).collect();

@@ -140,6 +140,7 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
         aggregation: Aggregation::On,
         lanes: vec![gate.lane.clone()],
         order: DrainOrder::OldestFirst,
+        priority: 0,
         older: Vec::new(),
     };
     let settings = DrainSettings {

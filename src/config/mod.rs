@@ -99,7 +99,8 @@ pub struct StreamConfig {
     pub partition_key: Option<String>,
     /// Whether readings travel together, many in one Kinesis record.
     pub aggregation: Aggregation,
-    /// Whose readings give way first when the whole buffer is full, 0 to 100: those of a higher priority go last.
+    /// 0 to 100. On a slow link, one with a higher number is sent first, and those below it have an eighth of the link; when the whole
+    /// buffer is full, its readings give way last.
     pub priority: u16,
     /// What goes first of what waits.
     pub drain_order: DrainOrder,

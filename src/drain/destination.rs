@@ -16,6 +16,7 @@ use super::{
     pack::Form,
     sent::{Sent, each},
     stream::hold,
+    turns::Turns,
 };
 use crate::{
     backoff::Backoff,
@@ -108,6 +109,7 @@ pub(super) struct Destination {
     name: String,
     pub(super) outlet: Outlet,
     pub(super) stride: Stride,
+    pub(super) turns: Turns,
     /// Requests on their way.
     pub(super) in_flight: usize,
     /// The last request was answered.
@@ -139,7 +141,7 @@ impl Destination {
             outlet.endpoint().clone_into(&mut link.endpoint);
             link.since = clock::now();
         });
-        Self { name, outlet, stride: Stride::default(), in_flight: 0, open: false, down: None }
+        Self { name, outlet, stride: Stride::default(), turns: Turns::default(), in_flight: 0, open: false, down: None }
     }
 
     /// Whether the last request was answered, so that the next one is likely to be.
@@ -187,6 +189,7 @@ impl Destination {
             self.down = None;
         }
         if !matches!(result, Err(error) if error.class().is_away() || error.class() == Class::TooLarge) {
+            self.turns.answered(bytes, self.stride.bytes(), took);
             self.stride.answered(bytes, took);
         }
         // Without credentials nothing may have been sent, and the link is as it was.

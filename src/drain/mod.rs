@@ -21,9 +21,11 @@ mod plain;
 mod sent;
 mod settle;
 mod stream;
+mod turns;
 mod window;
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     future::Future,
     pin::Pin,
@@ -82,6 +84,8 @@ pub struct StreamSettings {
     pub older: Vec<Lane>,
     /// What goes first.
     pub order: DrainOrder,
+    /// Where the link is slow, streams with a higher one go first.
+    pub priority: u16,
 }
 
 /// The stage; [`Self::run`] is its task.
@@ -119,10 +123,10 @@ impl Drain {
     /// Builds the stage.
     pub fn new(settings: DrainSettings, buffer: Buffer, status: Status) -> Self {
         let destination = |(name, outlet)| Destination::new(name, outlet, &status);
-        let destinations: Vec<Destination> = settings.destinations.into_iter().map(destination).collect();
+        let mut destinations: Vec<Destination> = settings.destinations.into_iter().map(destination).collect();
         let stream = |settings: StreamSettings| {
-            let StreamSettings { name, target, destination, linger, aggregation, lanes, older, order } = settings;
-            let mut stream = Stream::new(&name, &target, destination, linger, order);
+            let StreamSettings { name, target, destination, linger, aggregation, lanes, older, order, priority } = settings;
+            let mut stream = Stream::new(&name, &target, destination, linger, order, priority);
             older.into_iter().for_each(|lane| stream.add(lane, true));
             lanes.into_iter().for_each(|lane| stream.add(lane, false));
             if destinations[destination].outlet.kinesis().is_some() {
@@ -131,8 +135,12 @@ impl Drain {
             }
             stream
         };
+        let mut streams: Vec<Stream> = settings.streams.into_iter().map(stream).collect();
+        // In the order in which they have their turns.
+        streams.sort_by_key(|stream| Reverse(stream.priority));
+        streams.iter().for_each(|stream| destinations[stream.destination].turns.add(stream.priority));
         Self {
-            streams: settings.streams.into_iter().map(stream).collect(),
+            streams,
             destinations,
             buffer,
             status,
@@ -212,8 +220,12 @@ impl Drain {
         if self.clock.borrow().trust == Trust::Wrong {
             return Next::Idle;
         }
+        let above_busy = self.is_above_busy(index);
         let stream = &mut self.streams[index];
         let destination = &self.destinations[stream.destination];
+        if !hurry && !destination.turns.may_send(stream.priority, above_busy) {
+            return Next::Idle; // the end of what is on its way wakes us
+        }
         match destination.gate(now) {
             Gate::Open => {}
             Gate::Closed(until) => return Next::Wait(until),
@@ -225,7 +237,16 @@ impl Drain {
         if waits { Next::Idle } else { next } // the answer wakes us
     }
 
+    /// Whether a stream of the same destination with a higher priority has a request on its way.
+    fn is_above_busy(&self, index: usize) -> bool {
+        let Stream { destination, priority, .. } = self.streams[index];
+        // Those with a higher one stand before.
+        let mut above = self.streams[..index].iter().filter(|other| other.destination == destination && other.priority > priority);
+        above.any(|other| Train::ALL.iter().any(|train| other.is_busy(*train)))
+    }
+
     fn send(&mut self, started: Instant, index: usize, train: Train, lanes: &[(usize, usize)]) {
+        let above_busy = self.is_above_busy(index);
         let stream = &mut self.streams[index];
         stream.set_busy(train, true);
         let destination = &mut self.destinations[stream.destination];
@@ -240,6 +261,8 @@ impl Drain {
             let waiting = usize::try_from(self.buffer.waiting(lane.id).bytes).unwrap_or(usize::MAX);
             stream.lanes[*index].in_flight = waiting.min(*at_most);
         }
+        let bytes = chosen.iter().map(|wanted| stream.lanes[wanted.index].in_flight).sum();
+        destination.turns.sends(stream.priority, above_busy, bytes, destination.stride.bytes());
         let (buffer, outlet, target, status) =
             (self.buffer.clone(), destination.outlet.clone(), stream.target.clone(), self.status.clone());
         let stride = destination.stride;

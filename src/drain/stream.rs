@@ -66,6 +66,8 @@ pub(super) struct Stream {
     pub(super) linger: Duration,
     /// What of it goes first.
     order: DrainOrder,
+    /// Where the link is slow, those with a higher one go first.
+    pub(super) priority: u16,
     /// In any order; a place stays a lane's own.
     pub(super) lanes: Vec<LaneDrain>,
     pub(super) flows: Vec<Flow>,
@@ -111,13 +113,14 @@ pub(super) enum Then {
 }
 
 impl Stream {
-    pub(super) fn new(name: &str, target: &str, destination: usize, linger: Duration, order: DrainOrder) -> Self {
+    pub(super) fn new(name: &str, target: &str, destination: usize, linger: Duration, order: DrainOrder, priority: u16) -> Self {
         Self {
             name: name.into(),
             target: target.into(),
             destination,
             linger,
             order,
+            priority,
             lanes: Vec::new(),
             flows: Vec::new(),
             busy: [false; 2],

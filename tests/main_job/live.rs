@@ -40,14 +40,16 @@ async fn drains_a_backlog(plan: Plan) -> Gateway {
 }
 
 /// Waits until everything is in the stream, and nothing waits. The readings in the order of their arrival, without repeated ones.
-async fn everything(gateway: &mut Gateway) -> Vec<Reading> {
+async fn everything(gateway: &Gateway) -> Vec<Reading> {
     let sent = gateway.field.total();
-    let status = gateway.agent.shows("nothing waits", |status| status.count("/ledger/buffered") == 0).await;
-    status.balances();
-    let mut names = BTreeSet::new();
-    let mut readings = gateway.cloud.readings(STREAM);
-    readings.retain(|reading| names.insert((reading.run.clone(), reading.lane.clone(), reading.seq)));
-    assert_eq!(readings.len() as u64, sent);
+    let readings = eventually("everything is there", async || {
+        let mut names = BTreeSet::new();
+        let mut readings = gateway.cloud.readings(STREAM);
+        readings.retain(|reading| names.insert((reading.run.clone(), reading.lane.clone(), reading.seq)));
+        if readings.len() as u64 == sent { Ok(readings) } else { Err(format!("{} of {sent}", readings.len())) }
+    })
+    .await;
+    gateway.agent.shows("nothing waits", |status| status.count("/ledger/buffered") == 0).await.balances();
     readings
 }
 
@@ -106,7 +108,7 @@ async fn live_readings_arrive_before_a_backlog_has_drained_and_each_part_in_its_
         if live == LIVE { Ok(()) } else { Err(format!("{live} of {LIVE}")) }
     })
     .await;
-    let readings = everything(&mut gateway).await;
+    let readings = everything(&gateway).await;
     let last_live = readings.iter().rposition(is_live).unwrap();
     assert!(readings[last_live..].iter().any(|reading| !is_live(reading)), "a part of the backlog came later");
     assert_eq!(strands(&readings), 2);
@@ -126,7 +128,7 @@ async fn a_second_outage_makes_what_was_live_a_part_of_the_backlog() {
     gateway.cloud.takes_records(STREAM, taken + 4).await;
     gateway.field.publishes(LIVE).await;
 
-    let readings = everything(&mut gateway).await;
+    let readings = everything(&gateway).await;
     let last_live = readings.iter().rposition(|reading| reading.seq >= 2 * BACKLOG).unwrap();
     let behind = |from: u64| readings[last_live..].iter().filter(|reading| (from..from + BACKLOG).contains(&reading.seq)).count();
     assert!(behind(BACKLOG) > 0, "a part of the second outage's readings came later");
@@ -157,7 +159,7 @@ async fn both_parts_survive_a_power_cut_while_they_drain() {
         gateway.field.publishes(LIVE).await;
     }
 
-    let readings = everything(&mut gateway).await;
+    let readings = everything(&gateway).await;
     sorted(&readings);
 }
 
@@ -174,7 +176,7 @@ async fn a_stream_that_becomes_oldest_first_sends_all_parts_in_their_order() {
     gateway.field.publishes(LIVE).await;
     gateway.cloud.back();
 
-    let readings = everything(&mut gateway).await;
+    let readings = everything(&gateway).await;
     sorted(&readings);
     let run = &readings[readings.len() - 1].run;
     let first_of_it = readings.iter().position(|reading| reading.run == *run).unwrap();

@@ -26,6 +26,7 @@ mod one_by_one;
 mod order;
 mod overflow;
 mod power;
+mod priority;
 mod records;
 mod resharding;
 mod tls;

@@ -51,6 +51,11 @@ impl Cloud {
         consumer
     }
 
+    /// From its beginning on, the application behind `stream` sorts what it gets.
+    pub fn is_sorted_behind(&mut self, stream: &str) {
+        self.consumers.insert(stream.to_owned(), (Consumer::that_sorts(), 0));
+    }
+
     /// Every reading of `stream` in the order of arrival, repeated ones included.
     pub fn readings(&self, stream: &str) -> Vec<Reading> {
         let records = self.received(stream);

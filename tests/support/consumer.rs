@@ -1,9 +1,11 @@
 //! The other end: an application behind the stream that decodes what it gets, and knows what is missing, double or out of order.
 //!
+//! One that sorts takes the readings of a lane in any order, as behind a stream that is `live-first`.
+//!
 //! It shares no code with what wrote the readings. Invariant: it looks at each record once, in the order of arrival, so it can be asked
 //! again and again while more comes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_cbor::Value;
@@ -108,12 +110,16 @@ pub const ONCE: Repeats = Repeats { same_name: 0, marked: 0, unmarked: 0 };
 pub struct Consumer {
     /// Readings that were there before.
     pub repeats: Repeats,
+    /// It sorts.
+    sorts: bool,
     /// By run and lane.
     lanes: BTreeMap<(String, String), Seen>,
-    /// By topic, the last number of its sensor.
+    /// By topic, the last number of its sensor, or the highest for who sorts.
     sensors: BTreeMap<String, u64>,
-    /// Numbers that sensors gave and that were skipped here.
+    /// Numbers that sensors gave and that were skipped here: for who sorts, up to now.
     skipped: u64,
+    /// By topic, the numbers of its sensor that came, for who sorts.
+    numbers: BTreeMap<String, BTreeSet<u64>>,
     /// What must never be, the first few of it.
     wrong: Vec<String>,
 }
@@ -136,6 +142,11 @@ impl Seen {
 }
 
 impl Consumer {
+    /// One that takes the readings of a lane in any order.
+    pub fn that_sorts() -> Self {
+        Self { sorts: true, ..Self::default() }
+    }
+
     /// Looks at the next user record of the stream.
     pub fn takes(&mut self, data: &[u8]) {
         if let Some(notice) = Notice::decode(data) {
@@ -147,22 +158,27 @@ impl Consumer {
         let reading = Reading::decode(data);
         let lane = self.lanes.entry((reading.run.clone(), reading.lane.clone())).or_default();
         let value = (reading.topic.clone(), reading.number());
+        let was_there = lane.values.contains_key(&reading.seq);
         let first = lane.values.entry(reading.seq).or_insert_with(|| value.clone());
         if *first != value && self.wrong.len() < 5 {
             self.wrong.push(format!("a name that was given twice, first to {first:?}: {reading:?}"));
         }
-        if reading.seq < lane.next {
-            // A lane rises, so a lower number is one that was there, unless it was skipped: then it counts as missing for ever.
+        // A lane rises, so a lower number is one that was there, unless it was skipped: then it counts as missing for ever.
+        let repeated = if self.sorts { was_there } else { reading.seq < lane.next };
+        if repeated {
             self.repeats.same_name += 1;
             return;
         }
-        lane.next = reading.seq + 1;
+        lane.next = lane.next.max(reading.seq + 1);
         lane.readings += 1;
         let (_, number) = value;
         let last = self.sensors.entry(reading.topic.clone()).or_default();
+        let came = self.sorts && !self.numbers.entry(reading.topic.clone()).or_default().insert(number);
         if number > *last {
             self.skipped += number - *last - 1;
             *last = number;
+        } else if self.sorts && !came {
+            self.skipped -= 1; // it was waited for
         } else if reading.dup {
             self.repeats.marked += 1;
         } else {

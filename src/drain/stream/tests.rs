@@ -10,7 +10,7 @@ fn stream(lanes: u16) -> Stream {
 }
 
 fn stream_that_drains(order: DrainOrder, lanes: u16) -> Stream {
-    let mut stream = Stream::new("s", "target", 0, LINGER, order);
+    let mut stream = Stream::new("s", "target", 0, LINGER, order, 0);
     for number in 0..lanes {
         let layout = Layout {
             stream: "s".into(),

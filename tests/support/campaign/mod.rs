@@ -23,7 +23,7 @@ use super::{
     gateway::{Gateway, Plan},
 };
 
-/// The second stream, in other lanes, with another encoding, and of some sensors only.
+/// The second stream, in another order, with another encoding, and of some sensors only.
 const COPIES: &str = "plant-copies";
 /// The sensors of [`COPIES`].
 const COPIED: [&str; 3] = ["plant/1/temp", "plant/2/temp", "plant/5/temp"];
@@ -96,8 +96,9 @@ impl Campaign {
         let window = chance.one_of(&[20, 20, 200]);
         let plan = plan(&mut chance, window);
         let story = vec![format!("seed {seed}, window {window}")];
-        let gateway = plan.starts().await;
+        let mut gateway = plan.starts().await;
         gateway.cloud.create_stream(COPIES, 2);
+        gateway.cloud.is_sorted_behind(COPIES);
         let weather = Weather::Fair;
         Self { seed, chance, gateway, window: window.into(), weather, tally: Tally::default(), cuts: 0, forgotten: 0, story }
     }
@@ -253,5 +254,6 @@ fn plan(chance: &mut Chance, window: u16) -> Plan {
         .stream("copies", COPIES)
         .set("streams.copies.from", COPIED.map(|topic| format!("broker:{topic}")).to_vec())
         .set("streams.copies.encoding", "json")
+        .set("streams.copies.drain_order", "live-first")
         .set("streams.copies.linger", chance.one_of(&["5ms", "250ms"]))
 }
