@@ -75,11 +75,15 @@ impl Distribution {
         Self { setting, belief: Belief::Unknown, heard: None, asking: false, ask_at: None, backoff: Backoff::up_to(LONGEST_WAIT) }
     }
 
-    /// What to do before a request goes out; `hurry` when there is no time to ask.
+    /// What to do before a request goes out; `hurry` when there is no time to ask. Then what nothing is known of stays in the buffer: one
+    /// by one, it would lose its order for nothing.
     pub(super) fn step(&self, now: Instant, hurry: bool) -> Step {
         let known = self.belief != Belief::Unknown;
-        if self.setting != Aggregation::Auto || hurry {
+        if self.setting != Aggregation::Auto || hurry && known {
             return Step::Send { ask: false };
+        }
+        if hurry {
+            return Step::Wait;
         }
         let due = !self.asking && self.ask_at.is_none_or(|at| at <= now);
         let fresh = known && self.heard.is_some_and(|heard| now.saturating_duration_since(heard) < STALE);
@@ -292,6 +296,7 @@ mod tests {
         let now = now + STALE;
         assert_eq!(distribution.step(now, false), Step::Ask);
         assert_eq!(distribution.step(now, true), Step::Send { ask: false }, "there is no time left");
+        assert_eq!(Distribution::new(Aggregation::Auto).step(now, true), Step::Wait, "and what waits is safe where it is");
         distribution.asked();
         distribution.told(now, Told::Nothing, 1.0);
         assert_eq!(distribution.does(now), ONE_BY_ONE, "what is known is better than nothing");
