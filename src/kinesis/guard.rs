@@ -21,6 +21,7 @@ use aws_smithy_runtime_api::{
 };
 use tokio::{net::TcpStream, time::timeout};
 
+use super::tunnel::{self, Proxy};
 use crate::addresses::{Address, AddressRange, Permitted};
 
 /// Of several addresses of a host, how long one may take before the next one is tried.
@@ -31,6 +32,7 @@ const ONE_ADDRESS: Duration = Duration::from_secs(5);
 pub struct Guard {
     rules: Arc<Rules>,
     names: SharedDnsResolver,
+    proxy: Option<Arc<Proxy>>,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,14 @@ pub enum HostError {
     /// Its addresses are public.
     #[error(transparent)]
     Public(#[from] PublicAddress),
+    /// The proxy does not lead there.
+    #[error("the proxy gives no way to {host}")]
+    Proxy {
+        /// Whereto.
+        host: String,
+        /// What it said.
+        source: io::Error,
+    },
     /// It did not take the connection.
     #[error("no connection to {address}")]
     Away {
@@ -123,13 +133,19 @@ impl Guard {
             permitted: Permitted { private_only, also: allow_addresses.to_vec() },
             pins: resolve.iter().map(pin).collect(),
         };
-        Self { rules: Arc::new(rules), names: SharedDnsResolver::new(SystemNames) }
+        Self { rules: Arc::new(rules), names: SharedDnsResolver::new(SystemNames), proxy: None }
     }
 
     /// The same, but that names which are not pinned are looked up in `names`.
     #[must_use]
     pub fn asking(self, names: impl ResolveDns + 'static) -> Self {
         Self { names: SharedDnsResolver::new(names), ..self }
+    }
+
+    /// The same, but that connections lead through `proxy`, which looks names up itself.
+    #[must_use]
+    pub(super) fn through(self, proxy: Option<Proxy>) -> Self {
+        Self { proxy: proxy.map(Arc::new), ..self }
     }
 
     /// The addresses of `host` that may be connected to, at least one, in the order in which they should be tried. Where some are
@@ -162,8 +178,14 @@ impl Guard {
         }
     }
 
-    /// Connects to the first address of `host` that takes it. The caller bounds the time.
+    /// Connects to the first address of `host` that takes it, or to `host` by the proxy. The caller bounds the time.
     pub async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, HostError> {
+        let Some(proxy) = &self.proxy else { return self.dial(host, port).await };
+        let stream = self.dial(&proxy.host, proxy.port).await?;
+        tunnel::open(stream, host, port).await.map_err(|source| HostError::Proxy { host: host.to_owned(), source })
+    }
+
+    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, HostError> {
         let addresses = self.addresses(host).await?;
         let mut last = None;
         for (nth, address) in addresses.iter().enumerate() {

@@ -44,6 +44,7 @@ use super::{
     http::Http,
     trial::Trial,
     trust::Trust,
+    tunnel::Proxy,
 };
 use crate::{backoff, config::KinesisConfig, reading::Timestamp, status::with_causes};
 
@@ -98,13 +99,14 @@ impl<C> Link<C> {
         build: impl Fn(&SdkConfig) -> C,
     ) -> Result<Self, ClientError> {
         let endpoints = Endpoint::all(service, config)?;
-        let guard = Guard::new(config.private_only, &config.allow_addresses, &config.resolve).asking(names);
+        let proxy = config.proxy.as_deref().map(proxy).transpose()?;
+        let (proxy, way) = proxy.unzip();
+        let guard = Guard::new(config.private_only, &config.allow_addresses, &config.resolve).asking(names).through(way);
         for endpoint in &endpoints {
             let refused = |source| ClientError::Public { url: endpoint.url.clone(), source };
             guard.judge_literal(&endpoint.host).map_err(refused)?;
         }
         let trust = Trust::load(config.ca.as_deref(), endpoints.iter().any(|endpoint| endpoint.tls))?;
-        let proxy = config.proxy.as_deref().map(proxy).transpose()?;
         let region = Region::new(config.region.clone());
         let resolver = SharedDnsResolver::new(guard.clone());
         // Whoever issues credentials on this machine or on its cable is not behind the proxy.
@@ -363,8 +365,12 @@ impl Intercept for Way {
     }
 }
 
-fn proxy(url: &str) -> Result<ProxyConfig, ClientError> {
-    ProxyConfig::all(url).map_err(|source| ClientError::Proxy { url: url.to_owned(), source: source.into() })
+/// As the SDK wants it, and as we do.
+fn proxy(url: &str) -> Result<(ProxyConfig, Proxy), ClientError> {
+    let refused = |source| ClientError::Proxy { url: url.to_owned(), source };
+    let own = Proxy::parse(url).map_err(|why| refused(why.into()))?;
+    let sdks = ProxyConfig::all(url).map_err(|error| refused(error.into()))?;
+    Ok((sdks, own))
 }
 
 fn no_credentials(error: CredentialsError) -> Failure {

@@ -18,6 +18,7 @@ pub mod limits;
 mod link;
 mod trial;
 mod trust;
+mod tunnel;
 
 use std::ops::RangeInclusive;
 

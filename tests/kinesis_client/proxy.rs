@@ -47,7 +47,12 @@ async fn a_proxy_is_asked_for_the_name_and_tls_goes_through_it() {
     });
 
     let answers = gateway.puts(1).await.unwrap();
-
     assert!(matches!(&answers[..], [Answer::Accepted { .. }]), "{answers:?}");
-    assert_eq!(asked.recv().await.unwrap(), "CONNECT vpce.example:443 HTTP/1.1\r\n");
+    // And what is connected without the SDK.
+    let (_, tls) = gateway.client().await.trial().handshake(0).await.unwrap();
+    assert_eq!(tls, Some("TLS 1.3"));
+
+    for _ in 0..2 {
+        assert_eq!(asked.recv().await.unwrap(), "CONNECT vpce.example:443 HTTP/1.1\r\n");
+    }
 }

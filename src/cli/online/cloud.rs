@@ -30,6 +30,7 @@ const NAME: &str =
 const PRIVATE: &str = "turn on private DNS of the VPC endpoint, write its own name into `endpoint`, let the name server pass private \
                        answers on, or pin the address in `resolve`";
 const TCP: &str = "check the VPN or the route, and that the endpoint's security group lets this network in";
+const PROXY: &str = "check `proxy`, and whether it allows CONNECT to this host and port";
 const TLS: &str = "set `ca`, and check the name in `endpoint` and this gateway's clock";
 const MTU: &str = "this looks like a path that swallows large packets: lower the MTU of the VPN's interface (try 1300), or clamp the MSS on \
                    the router; on a slow link give it more time with --patience";
@@ -90,12 +91,11 @@ impl Cloud<'_> {
         let mut places = Vec::new();
         if let Some(proxy) = &config.proxy {
             report.note(self.name, format!("everything goes through {proxy}, which looks names up itself"))?;
-            places.extend(0..trial.endpoints().count());
-        } else {
-            for (place, url) in trial.endpoints().enumerate() {
-                if self.reaches(trial, place, url, report).await? {
-                    places.push(place);
-                }
+        }
+        for (place, url) in trial.endpoints().enumerate() {
+            let found = config.proxy.is_some() || self.finds(trial, place, url, report).await?;
+            if found && self.reaches(trial, place, url, report).await? {
+                places.push(place);
             }
         }
         let expiry = match tokio::time::timeout(SMALL_WITHIN, trial.credentials()).await {
@@ -124,26 +124,31 @@ impl Cloud<'_> {
         Ok(places)
     }
 
-    async fn reaches(&self, trial: &Trial, place: usize, url: &str, report: &mut Report<'_>) -> io::Result<bool> {
+    async fn finds(&self, trial: &Trial, place: usize, url: &str, report: &mut Report<'_>) -> io::Result<bool> {
         let Ok(name) = tokio::time::timeout(CONNECT_WITHIN, trial.name(place)).await else {
             return self.no_answer(url, "the name server does not answer", NAME, report);
         };
         match name {
-            Err(error) => return self.no_answer(url, &with_causes(&error), NAME, report),
+            Err(error) => self.no_answer(url, &with_causes(&error), NAME, report),
             Ok(addresses) if addresses.permitted.is_empty() => {
-                let what = format!("{} and private_only refuses public addresses", list(&addresses.found));
-                return self.no_answer(url, &what, PRIVATE, report);
+                let what = format!("it is at {}, and private_only refuses public addresses", list(&addresses.found));
+                self.no_answer(url, &what, PRIVATE, report)
             }
             Ok(addresses) => {
                 let left_out: Vec<_> =
                     addresses.found.iter().copied().filter(|address| !addresses.permitted.contains(address)).collect();
                 let and = if left_out.is_empty() { String::new() } else { format!("; left out as public: {}", list(&left_out)) };
                 report.right(self.name, format!("{url} is at {}{and}", list(&addresses.permitted)))?;
+                Ok(true)
             }
         }
+    }
+
+    async fn reaches(&self, trial: &Trial, place: usize, url: &str, report: &mut Report<'_>) -> io::Result<bool> {
         match tokio::time::timeout(CONNECT_WITHIN, trial.handshake(place)).await {
             Err(_) => self.no_answer(url, &format!("no connection within {}", format_duration(CONNECT_WITHIN)), TCP, report),
             Ok(Err(Broken::Tcp(error @ HostError::Public(_)))) => self.no_answer(url, &error.to_string(), PRIVATE, report),
+            Ok(Err(Broken::Tcp(error @ HostError::Proxy { .. }))) => self.no_answer(url, &with_causes(&error), PROXY, report),
             Ok(Err(Broken::Tcp(error))) => self.no_answer(url, &with_causes(&error), TCP, report),
             Ok(Err(error @ Broken::Tls(_))) => self.no_answer(url, &with_causes(&error), TLS, report),
             Ok(Ok((address, Some(version)))) => {
