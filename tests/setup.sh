@@ -35,6 +35,7 @@ missing_debian_packages() {
     [ "$(id -u)" != 0 ] || has nft || echo nftables
     has node || echo nodejs
     has npm || echo npm
+    has systemd-analyze || echo systemd
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
 }
 
