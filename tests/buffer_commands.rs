@@ -180,3 +180,87 @@ async fn a_dead_gateways_card_is_emptied_from_a_laptop_and_can_be_stopped_and_re
     assert_eq!(code, Some(0), "{says}");
     assert!(says.contains(": in order, 0 readings"), "{says}");
 }
+
+/// Writes noise over the first bytes of a file that nobody has open.
+fn damage(path: &Path) {
+    let mut file = fs::read(path).unwrap();
+    file[..100].fill(0xA7);
+    fs::write(path, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_drained_of_all_that_can_be_read() {
+    let mut gateway = full(Gateway::new()).await;
+    gateway.agent.stops().await;
+    let (folder, copy) = card(&buffer_of(&gateway));
+    damage(&copy);
+    gateway.cloud.back();
+
+    let mut drain = gateway.agent.does(["buffer".as_ref(), "drain".as_ref(), copy.as_os_str()]);
+    assert_eq!(drain.ends().await.code(), Some(0), "{}", drain.err.all());
+
+    let consumer = gateway.cloud.consumer("plant-readings");
+    consumer.lacks_nothing();
+    assert_eq!((consumer.distinct(), consumer.repeats), (WAITING, ONCE));
+    let aside = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert_eq!(aside.filter(|name| name.starts_with("buffer.db.corrupt-")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_was_set_aside_is_imported_by_its_name() {
+    let mut gateway = full(Gateway::new()).await;
+    gateway.agent.stops().await;
+    let (folder, copy) = card(&buffer_of(&gateway));
+    damage(&copy);
+    let aside = folder.path().join("buffer.db.corrupt-20261121T053000Z");
+    fs::rename(&copy, &aside).unwrap();
+    fs::remove_dir_all(buffer_of(&gateway).parent().unwrap()).unwrap();
+    fs::create_dir(buffer_of(&gateway).parent().unwrap()).unwrap();
+    let config = gateway.agent.config();
+
+    let (_, _, says) = buffer("import", &aside, &["--config".as_ref(), config.as_os_str()]).await;
+    assert!(says.contains(&format!("{WAITING} readings imported, 0 were here already")), "{says}");
+    gateway.agent.start();
+    gateway.cloud.back();
+
+    assert_eq!(gateway.everything_arrives().await.same_name, 0);
+}
+
+#[tokio::test]
+async fn what_was_refused_is_exported_with_the_reason() {
+    let mut gateway = full(Gateway::new()).await;
+    gateway.agent.stops().await;
+    let path = buffer_of(&gateway);
+    let file = rusqlite::Connection::open(&path).unwrap();
+    // 0xE3069283 is the CRC32C of these digits. Source: RFC 3720, appendix B.4, and every table of checksums.
+    let refused = "INSERT INTO rejected (lane, run, seq, ts, at, reason, crc, data) SELECT id, 171, 7, 1, 2, 'too odd', 0xE3069283, CAST('123456789' AS BLOB) FROM lane";
+    file.execute(refused, []).unwrap();
+    drop(file);
+
+    let (code, lines, says) = buffer("export", &path, &["--rejected".as_ref()]).await;
+
+    assert_eq!(code, Some(0), "{says}");
+    let line: Value = serde_json::from_str(lines.trim_end()).unwrap();
+    assert_eq!((&line["at"], &line["reason"]), (&Value::from(2), &Value::from("too odd")));
+    let reading = &line["reading"];
+    assert_eq!((&reading["lane"], &reading["seq"], &reading["data"]), (&"readings/0".into(), &7.into(), &"MTIzNDU2Nzg5".into()));
+}
+
+#[tokio::test]
+async fn a_file_of_a_later_version_is_neither_checked_nor_read_and_says_so() {
+    let mut gateway = full(Gateway::new()).await;
+    gateway.agent.stops().await;
+    let path = buffer_of(&gateway);
+    let mut file = fs::read(&path).unwrap();
+    file[60..64].copy_from_slice(&77_u32.to_be_bytes());
+    fs::write(&path, &file).unwrap();
+    let config = gateway.agent.config();
+
+    for command in ["verify", "export", "drain"] {
+        let more: &[&OsStr] = if command == "drain" { &["--config".as_ref(), config.as_os_str()] } else { &[] };
+        let (code, out, says) = buffer(command, &path, more).await;
+        assert_eq!(code, Some(1), "{command}: {says}");
+        assert!((out + &says).contains("version 77"), "{command}");
+        assert_eq!(fs::read(&path).unwrap(), file, "{command}: untouched");
+    }
+}

@@ -67,7 +67,7 @@ pub fn import(
     let (mut batch, mut bytes) = (Vec::new(), 0);
     for (layout, chunk) in chunks {
         let name = (layout.stream.clone(), layout.number, chunk.run);
-        let below = chunk.notice().map_or(chunk.first_seq + chunk.readings, |notice| notice.to + 1);
+        let below = chunk.notice().map_or(chunk.first_seq.saturating_add(chunk.readings), |notice| notice.to.saturating_add(1));
         if target.names.holds(&name, chunk.first_seq, below) {
             imported.known += chunk.readings;
             continue;

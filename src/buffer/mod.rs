@@ -265,7 +265,7 @@ impl Piece {
         let offset = usize::try_from(position.offset).unwrap_or(usize::MAX).min(chunk.data.len());
         Self {
             position,
-            readings: chunk.readings - position.readings,
+            readings: chunk.readings.saturating_sub(position.readings), // a row of an earlier version may say anything of itself
             arrived: chunk.arrived,
             unsure: chunk.unsure,
             notice: chunk.notice && position.offset == 0,

@@ -72,6 +72,8 @@ pub(super) struct Pool {
     next_receipt: u64,
     /// By boot, how the clock was set when it was right.
     right: BTreeMap<Boot, Setting>,
+    /// It is now, as far as this process was told.
+    clock_is_right: bool,
     /// Bytes of chunks in memory, and how many of them are there alone.
     memory: u64,
     unwritten: u64,
@@ -156,8 +158,9 @@ pub(super) enum Oldest {
 
 impl Earlier {
     fn add(&mut self, readings: u64, bytes: u64) {
-        self.readings += readings;
-        self.bytes += bytes;
+        // Saturating, because what a file says of itself may be anything.
+        self.readings = self.readings.saturating_add(readings);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     fn subtract(&mut self, readings: u64, bytes: u64) {
@@ -197,6 +200,7 @@ impl Pool {
             repeats: BTreeMap::new(),
             next_receipt: 0,
             right: BTreeMap::new(),
+            clock_is_right: false,
             memory: 0,
             unwritten: 0,
             writing: write::State::default(),
@@ -213,7 +217,7 @@ impl Pool {
                 total.add(last.counted().readings, last.counted().bytes);
                 let (gone, gone_bytes) = stored.gone;
                 let waiting = Earlier {
-                    readings: total.readings.saturating_sub(first.earlier.readings + gone),
+                    readings: total.readings.saturating_sub(first.earlier.readings.saturating_add(gone)),
                     bytes: total.bytes.saturating_sub(first.earlier.bytes).saturating_add_signed(-gone_bytes),
                 };
                 (first.number, waiting, total, Some(first.arrived))
@@ -255,9 +259,8 @@ impl Pool {
         let mut open = 0;
         for mut chunk in group.chunks {
             chunk.lane = self.today(chunk.lane);
-            let state = self.lanes.get_mut(&chunk.lane);
-            debug_assert!(state.is_some(), "ingest makes chunks only for lanes that it got from here");
-            let Some(state) = state else { continue };
+            // To pass over it would acknowledge what is nowhere.
+            let state = self.lanes.get_mut(&chunk.lane).expect("ingest makes chunks only for lanes that it got from here");
             let bytes = chunk.data.len() as u64;
             self.memory += chunk.bytes();
             self.unwritten += chunk.bytes();

@@ -87,7 +87,7 @@ pub(super) fn jobs(
             }
         };
         // They stay where they are, for whoever looks into why they were refused.
-        let refused = cold.rejected().len();
+        let refused = cold.rejected_readings();
         if let Some(progress) = begun.as_ref().filter(|progress| progress.done) {
             tell(status, progress, "", refused);
             continue;
@@ -168,8 +168,9 @@ fn salvage(job: Job, later: &BTreeSet<LaneId>, shared: &Arc<Shared>) -> bool {
                 }
             };
             current = target.map(|lane| lane.id).or(current);
-            let missing =
-                missing_before(&mut seen, &item) + if item.chunk.is_none() || target.is_none() { item.readings } else { 0 };
+            // However noisy a row is, a file never held more readings than it has bytes.
+            let missing = missing_before(&mut seen, &item).min(cold.size())
+                + if item.chunk.is_none() || target.is_none() { item.readings } else { 0 };
             if missing > 0 {
                 let stream = target.map_or("", |lane| &lane.layout.stream);
                 *lost.entry(stream.to_owned()).or_default() += missing;
@@ -219,14 +220,16 @@ fn salvage(job: Job, later: &BTreeSet<LaneId>, shared: &Arc<Shared>) -> bool {
     true
 }
 
-/// Readings that were between this chunk and the last one of its lane.
+/// Readings that were between this chunk and the last one of its lane. Each took some bytes, and what is wrong with one count is hardly
+/// wrong with the other in the same way.
 fn missing_before(seen: &mut BTreeMap<LaneId, Earlier>, item: &Item) -> u64 {
-    let after = Earlier { readings: item.earlier.readings.saturating_add(item.readings + item.gone), bytes: 0 };
-    match seen.insert(item.lane, after) {
-        // A count that began anew is smaller.
-        Some(before) => item.earlier.readings.saturating_sub(before.readings),
-        None => 0,
-    }
+    let before = seen.get(&item.lane).copied();
+    // A row that can't be believed counts where it was found.
+    let Some(earlier) = item.earlier.or(before) else { return 0 };
+    let readings = earlier.readings.saturating_add(item.readings).saturating_add(item.gone);
+    seen.insert(item.lane, Earlier { readings, bytes: earlier.bytes.saturating_add(item.bytes) });
+    // A count that began anew is smaller.
+    before.map_or(0, |before| earlier.readings.saturating_sub(before.readings).min(earlier.bytes.saturating_sub(before.bytes)))
 }
 
 /// The layout that a chunk belongs to by what its first reading says, where the list of lanes is gone.

@@ -3,8 +3,8 @@
 //! A row is a chunk of readings of one lane. Its id is `lane << 40 | number`, so the chunks of a lane lie together in the order of
 //! their numbers, "the oldest of a lane" is a seek, and forgetting is a range: no index is kept, and no delete scans.
 //!
-//! Invariant: each call is one transaction, and is on the disk when it returns. Every row carries the CRC32C of its bytes, because
-//! SQLite does not notice a flipped bit in a blob, and how many readings and bytes its lane had before it, so that what waits is
+//! Invariant: each call is one transaction, and is on the disk when it returns. Every row carries the CRC32C of its bytes and of
+//! its columns, because SQLite does not notice a flipped bit in them, and how many readings and bytes its lane had before it, so that what waits is
 //! known at the start without counting.
 
 mod aside;
@@ -17,6 +17,7 @@ mod quarantine;
 mod reserve;
 mod room;
 mod salvage;
+mod seal;
 mod time;
 mod vfs;
 
@@ -30,6 +31,7 @@ pub(super) use {
     migrate::{APPLICATION_ID, SCHEMA_VERSION},
     quarantine::{files as quarantined, quarantine},
     salvage::{IMPORTED, Progress, Salvaged},
+    seal::{Columns, Seal, checksum},
     vfs::NAME as JOINED,
 };
 
@@ -40,7 +42,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, Row, ffi, params};
+use rusqlite::{Connection, ErrorCode, Row, ffi, params, types::Type};
 
 use self::{gaps::STORED, lock::Lock, reserve::Reserve};
 use super::{BufferError, Chunk, LaneId};
@@ -319,16 +321,25 @@ fn insert(tx: &rusqlite::Transaction, insert: &Insert) -> rusqlite::Result<()> {
     }
     let Insert { number, chunk, earlier, .. } = insert;
     let keys = chunk.keys.as_ref().map(|keys| keys.join(KEY_SEPARATOR));
+    let columns = Columns {
+        id: row_id(chunk.lane, *number),
+        readings: chunk.readings,
+        earlier: *earlier,
+        arrived: chunk.arrived,
+        run: chunk.run,
+        first_seq: chunk.first_seq,
+        bytes: chunk.data.len() as u64,
+    };
     let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
     insert.execute(params![
-        row_id(chunk.lane, *number),
+        columns.id,
         chunk.readings,
         earlier.readings,
         earlier.bytes,
         chunk.arrived.0,
         chunk.run.0.cast_signed(),
         chunk.first_seq.cast_signed(),
-        checksum(keys.as_deref(), &chunk.data),
+        Seal::of(&columns, checksum(keys.as_deref(), &chunk.data)).0,
         keys,
         &chunk.data[..],
     ])?;
@@ -354,46 +365,62 @@ fn row_id(lane: LaneId, number: u64) -> i64 {
     i64::from(lane.0) << NUMBER_BITS | (number & MAX_NUMBER).cast_signed()
 }
 
-pub(super) fn checksum(keys: Option<&str>, data: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(keys.unwrap_or_default().as_bytes()), data)
-}
-
 /// The keys of a row.
 pub(super) fn keys_from(keys: &str) -> impl Iterator<Item = String> {
     keys.split(KEY_SEPARATOR).map(Into::into)
 }
 
+/// Errors: the columns are not those that were written, at the place of the seal.
+fn columns_from(
+    row: &Row,
+    [id, readings, bytes, ts, earlier, earlier_bytes, run, seq, crc]: [usize; 9],
+) -> rusqlite::Result<Columns> {
+    let columns = Columns {
+        id: row.get(id)?,
+        readings: row.get(readings)?,
+        bytes: row.get(bytes)?,
+        arrived: Timestamp(row.get(ts)?),
+        earlier: Earlier { readings: row.get(earlier)?, bytes: row.get(earlier_bytes)? },
+        run: RunId(row.get::<_, i64>(run)?.cast_unsigned()),
+        first_seq: row.get::<_, i64>(seq)?.cast_unsigned(),
+    };
+    let what = || "a row is not what was written".into();
+    let fits = Seal(row.get(crc)?).fits(&columns);
+    if fits { Ok(columns) } else { Err(rusqlite::Error::FromSqlConversionFailure(crc, Type::Integer, what())) }
+}
+
 fn head_from(row: &Row) -> rusqlite::Result<Head> {
+    let Columns { id, readings, bytes, earlier, run, first_seq, .. } = columns_from(row, [0, 1, 2, 17, 4, 5, 6, 7, 16])?;
     Ok(Head {
-        number: row.get::<_, i64>(0)?.cast_unsigned() & MAX_NUMBER,
-        readings: row.get(1)?,
-        bytes: row.get(2)?,
+        number: id.cast_unsigned() & MAX_NUMBER,
+        readings,
+        bytes,
         arrived: Timestamp(row.get(3)?),
-        earlier: Earlier { readings: row.get(4)?, bytes: row.get(5)? },
-        run: RunId(row.get::<_, i64>(6)?.cast_unsigned()),
-        first_seq: row.get(7)?,
+        earlier,
+        run,
+        first_seq,
         unsure: time::unsure_from(row.get(8)?, row.get(9)?),
         gap: Gap::from(row, 10)?,
     })
 }
 
 fn stored_from(lane: LaneId, row: &Row) -> rusqlite::Result<Stored> {
-    let readings: u64 = row.get(1)?;
-    let run: i64 = row.get(3)?;
+    let columns = columns_from(row, [0, 1, 11, 2, 12, 13, 3, 4, 5])?;
+    let Columns { id, readings, bytes, arrived, run, first_seq, .. } = columns;
     let notice: Option<bool> = row.get(6)?;
     let keys: Option<String> = row.get(7)?;
     let data: Vec<u8> = row.get(8)?;
-    let intact = row.get::<_, u32>(5)? == checksum(keys.as_deref(), &data);
+    let intact = Seal(row.get(5)?).fits_content(checksum(keys.as_deref(), &data));
     Ok(Stored {
-        number: row.get::<_, i64>(0)?.cast_unsigned() & MAX_NUMBER,
+        number: id.cast_unsigned() & MAX_NUMBER,
         readings,
-        bytes: data.len() as u64,
+        bytes,
         chunk: intact.then_some(Chunk {
             lane,
             readings,
-            run: RunId(run.cast_unsigned()),
-            first_seq: row.get(4)?,
-            arrived: Timestamp(row.get(2)?),
+            run,
+            first_seq,
+            arrived,
             unsure: time::unsure_from(row.get(9)?, row.get(10)?),
             notice: notice.unwrap_or_default(),
             keys: keys.map(|keys| keys_from(&keys).collect()),

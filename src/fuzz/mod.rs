@@ -6,6 +6,8 @@
 //! Invariant: a target panics when a promise is broken, and does nothing else: no file, no network, no time.
 
 pub mod aggregate;
+pub mod cold;
+pub mod lines;
 pub mod payload;
 pub mod routes;
 pub mod serial;
@@ -17,8 +19,10 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those in `fuzz/`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("aggregate", aggregate::target),
+    ("cold", cold::target),
+    ("lines", lines::target),
     ("payload", payload::target),
     ("routes", routes::target),
     ("serial", serial::target),

@@ -121,6 +121,16 @@ fn any_payload_becomes_a_record_that_every_reader_can_read() {
 }
 
 #[test]
+fn any_buffer_file_is_read_as_far_as_it_can_be() {
+    holds("cold", 300);
+}
+
+#[test]
+fn any_line_of_an_export_is_a_reading_or_counted() {
+    holds("lines", 1_000);
+}
+
+#[test]
 fn any_record_of_a_stream_is_taken_apart_or_left_whole() {
     holds("aggregate", 1_500);
 }

@@ -8,7 +8,7 @@
 
 mod pages;
 mod row;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod sectors;
 mod tree;
 mod wal;
@@ -133,7 +133,7 @@ impl ColdFile {
             return damaged(what);
         }
         let pages = self.pages.wal.pages.unwrap_or(header.pages);
-        if pages > self.pages.count() {
+        if pages > self.pages.highest() {
             return damaged("its end is missing");
         }
         if self.is_open() && !self.pages.wal.has_header {
@@ -159,7 +159,7 @@ impl ColdFile {
     }
 
     /// The fingerprints that were kept, by source, oldest first; as many as can be read.
-    pub(super) fn receipts(&self) -> Vec<(String, Vec<Fingerprint>)> {
+    pub(crate) fn receipts(&self) -> Vec<(String, Vec<Fingerprint>)> {
         let receipt = |(_, columns): &(i64, Vec<Value>)| match columns.as_slice() {
             [_, Value::Text(source), Value::Blob(bytes), ..] => Some((source.clone(), fingerprints_from(bytes))),
             _ => None,
@@ -197,9 +197,15 @@ impl ColdFile {
         self.rows("rejected").unwrap_or_default().iter().filter_map(refused).collect()
     }
 
+    /// How many of those there are, without reading them.
+    pub(crate) fn rejected_readings(&self) -> usize {
+        let root = self.tables().and_then(|tables| tables.root("rejected"));
+        root.and_then(|root| tree::count(&self.pages, root)).unwrap_or_default()
+    }
+
     /// Bytes of its files.
     pub fn size(&self) -> u64 {
-        self.pages.database_len.unwrap_or_default() + self.pages.wal.len
+        self.pages.database_len.unwrap_or_default() + self.pages.wal.bytes
     }
 
     /// Whether it was in use when it was left.

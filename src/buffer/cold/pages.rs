@@ -101,9 +101,19 @@ impl Pages {
         Some(read.map(|()| page))
     }
 
-    /// How many pages there are to look at.
-    pub(super) fn count(&self) -> u32 {
+    /// The highest number of a page.
+    pub(super) fn highest(&self) -> u32 {
         self.in_database.max(self.wal.highest())
+    }
+
+    /// The numbers of all pages, in order. Behind damage the log may name any number, so there may be gaps.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        (1..=self.in_database).chain(self.wal.behind(self.in_database))
+    }
+
+    /// How many pages there are, at most.
+    pub(super) fn count(&self) -> usize {
+        self.in_database as usize + self.wal.len()
     }
 
     /// Page 1's header, if that is one of an SQLite database.

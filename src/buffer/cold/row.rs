@@ -93,6 +93,9 @@ pub(super) fn first_columns(page: &Page, cell: Cell) -> Option<Vec<Value>> {
 fn content(pages: &Pages, page: &Page, cell: Cell) -> Option<Vec<u8>> {
     let len = usize::try_from(cell.len).ok()?;
     let local = local_len(len);
+    if (len - local) / PAGE_LEN > pages.count() {
+        return None; // so it would go in circles
+    }
     let mut content = Vec::with_capacity(len);
     content.extend_from_slice(page.get(cell.at..cell.at + local)?);
     let mut missing = len - local;
@@ -115,24 +118,43 @@ fn local_len(len: usize) -> usize {
     if local <= MAX_LOCAL { local } else { MIN_LOCAL }
 }
 
-/// The columns that lie within the first `at_most` bytes of a record.
-fn decode(record: &[u8], at_most: usize) -> Option<Vec<Value>> {
+/// Bytes of the last column of a row, as its head says.
+pub(super) fn last_len(page: &Page, cell: Cell) -> Option<u64> {
+    let local = local_len(usize::try_from(cell.len).ok()?);
+    let (mut head, _) = parts(page.get(cell.at..cell.at + local)?)?;
+    let mut last = 0;
+    while !head.is_empty() {
+        last = varint(&mut head)?.cast_unsigned();
+    }
+    Some(value_len(last)? as u64)
+}
+
+/// The kinds of a record's values, and the values.
+fn parts(record: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = record;
     let head_len = usize::try_from(varint(&mut rest)?).ok()?;
     let taken = record.len() - rest.len();
-    let mut head = record.get(taken..head_len)?;
-    let mut body = record.get(head_len..)?;
+    Some((record.get(taken..head_len)?, record.get(head_len..)?))
+}
+
+fn value_len(kind: u64) -> Option<usize> {
+    Some(match kind {
+        0 | 8 | 9 => 0,
+        1..=4 => usize::try_from(kind).ok()?,
+        5 => 6,
+        6 | 7 => 8,
+        10 | 11 => return None,
+        _ => usize::try_from((kind - 12) / 2).ok()?,
+    })
+}
+
+/// The columns that lie within the first `at_most` bytes of a record.
+fn decode(record: &[u8], at_most: usize) -> Option<Vec<Value>> {
+    let (mut head, mut body) = parts(record)?;
     let mut values = Vec::new();
     while !head.is_empty() {
         let kind = varint(&mut head)?.cast_unsigned();
-        let len = match kind {
-            0 | 8 | 9 => 0,
-            1..=4 => usize::try_from(kind).ok()?,
-            5 => 6,
-            6 | 7 => 8,
-            10 | 11 => return None,
-            _ => usize::try_from((kind - 12) / 2).ok()?,
-        };
+        let len = value_len(kind)?;
         let Some(bytes) = body.get(..len) else {
             return (at_most < usize::MAX).then_some(values);
         };

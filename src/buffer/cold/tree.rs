@@ -1,6 +1,6 @@
 //! The chunks of a file: found through the table's tree, and, where a page of that is damaged, on every page that is left.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc};
 
 use bytes::Bytes;
 
@@ -11,11 +11,15 @@ use super::{
 use crate::{
     buffer::{
         Chunk, LaneId,
-        store::{Earlier, checksum, keys_from, lane_of, row_ids},
+        store::{Columns, Earlier, Seal, checksum, keys_from, lane_of, row_ids},
     },
     clock::{Boot, Setting, Unsure},
     reading::Timestamp,
-    record::RunId,
+    record::{
+        RunId,
+        kpl::{cut, first_record},
+        names_of,
+    },
 };
 
 /// A tree of ours has fewer levels; one with more is a circle.
@@ -29,6 +33,13 @@ pub(super) fn rows(pages: &Pages, root: u32) -> Option<Vec<(i64, Vec<Value>)>> {
         rows.extend(cells.into_iter().map(|(id, cell)| Some((id, row::columns(pages, page, cell)?))));
     });
     (damaged == 0).then(|| rows.into_iter().collect()).flatten()
+}
+
+/// How many rows a table has. None where any page of it can't be read.
+pub(super) fn count(pages: &Pages, root: u32) -> Option<usize> {
+    let mut rows = 0;
+    let damaged = walk(pages, root, &mut Seen::new(pages), |_, _, cells| rows += cells.len());
+    (damaged == 0).then_some(rows)
 }
 
 /// The row `id` of a table. None where it is not there, or can't be read.
@@ -69,7 +80,7 @@ impl Survey {
         damaged += u64::from(!leaves.is_sorted()) + u64::from(pages.wal.damage.is_some());
         if damaged > 0 {
             mark_free(pages, header, &mut seen);
-            for number in (1..=pages.count()).filter(|number| !seen.contains(*number)) {
+            for number in pages.numbers().filter(|number| !seen.contains(*number)) {
                 let Some(Ok(page)) = pages.page(number) else { continue };
                 if let Some(Node::Leaf(cells)) = row::node(number, &page)
                     && let Some((id, cell)) = cells.first()
@@ -89,12 +100,16 @@ fn walk(pages: &Pages, root: u32, seen: &mut Seen, mut leaf: impl FnMut(u32, &Pa
     let mut damaged = 0;
     let mut stack = vec![(root, 0)];
     while let Some((number, depth)) = stack.pop() {
-        let page = pages.page(number).and_then(Result::ok).filter(|_| depth < DEEPEST && seen.insert(number));
+        let first = depth < DEEPEST && seen.insert(number);
+        let page = pages.page(number).and_then(Result::ok).filter(|_| first);
         match page.as_ref().and_then(|page| row::node(number, page)) {
             Some(Node::Inner(children)) => stack.extend(children.into_iter().rev().map(|(_, child)| (child, depth + 1))),
             Some(Node::Leaf(cells)) => leaf(number, page.as_ref().unwrap_or(&[0; PAGE_LEN]), cells),
             None => {
-                seen.remove(number); // so that what is on it after all is found
+                // So that what is on it after all is found; but what leads here again is a circle.
+                if first {
+                    seen.remove(number);
+                }
                 damaged += 1;
             }
         }
@@ -118,21 +133,27 @@ fn mark_free(pages: &Pages, header: Option<Header>, seen: &mut Seen) {
     }
 }
 
-/// One bit a page.
-struct Seen(Vec<u64>);
+/// One bit a page, and the numbers of those that only the log names.
+struct Seen {
+    bits: Vec<u64>,
+    beyond: BTreeSet<u32>,
+}
 
 impl Seen {
     fn new(pages: &Pages) -> Self {
-        Self(vec![0; pages.count() as usize / 64 + 1])
+        Self { bits: vec![0; pages.in_database as usize / 64 + 1], beyond: BTreeSet::new() }
     }
 
     fn contains(&self, number: u32) -> bool {
-        self.0.get(number as usize / 64).is_some_and(|bits| bits >> (number % 64) & 1 == 1)
+        match self.bits.get(number as usize / 64) {
+            Some(bits) => bits >> (number % 64) & 1 == 1,
+            None => self.beyond.contains(&number),
+        }
     }
 
-    /// Whether it was not there, and could be there.
+    /// Whether it is new.
     fn insert(&mut self, number: u32) -> bool {
-        let Some(bits) = self.0.get_mut(number as usize / 64) else { return false };
+        let Some(bits) = self.bits.get_mut(number as usize / 64) else { return self.beyond.insert(number) };
         let bit = 1 << (number % 64);
         let new = *bits & bit == 0;
         *bits |= bit;
@@ -140,8 +161,11 @@ impl Seen {
     }
 
     fn remove(&mut self, number: u32) {
-        if let Some(bits) = self.0.get_mut(number as usize / 64) {
-            *bits &= !(1 << (number % 64));
+        match self.bits.get_mut(number as usize / 64) {
+            Some(bits) => *bits &= !(1 << (number % 64)),
+            None => {
+                self.beyond.remove(&number);
+            }
         }
     }
 }
@@ -150,15 +174,18 @@ impl Seen {
 #[derive(Debug)]
 pub struct Item {
     /// Its row.
-    pub(in crate::buffer) id: i64,
+    pub(crate) id: i64,
     /// The lane of the file that it belongs to.
     pub lane: LaneId,
     /// Its readings.
     pub readings: u64,
     /// Readings that the lane counted here, and that were dropped.
     pub(in crate::buffer) gone: u64,
-    /// What the lane had before it, so that two that follow each other tell what is missing between them.
-    pub(in crate::buffer) earlier: Earlier,
+    /// What the lane had before it, so that two that follow each other tell what is missing between them; none where the row's columns
+    /// are not those that were written.
+    pub(in crate::buffer) earlier: Option<Earlier>,
+    /// Bytes of it.
+    pub(in crate::buffer) bytes: u64,
     /// None where the bytes are not those that were written.
     pub chunk: Option<Chunk>,
 }
@@ -202,11 +229,14 @@ impl<'a> Chunks<'a> {
     }
 
     /// Goes on behind the row `id`, where an earlier look has ended.
-    pub(in crate::buffer) fn skip_to(&mut self, id: i64) {
+    pub(crate) fn skip_to(&mut self, id: i64) {
         let lane = lane_of(id);
         let of_its_lane = if self.known.contains(&lane) { row_ids(lane) } else { 0..=i64::MAX };
         if let Some(range) = self.ranges.find(|range| *range == of_its_lane) {
-            self.begin(id + 1..=*range.end());
+            match id.checked_add(1) {
+                Some(next) => self.begin(next..=*range.end()),
+                None => self.range = None,
+            }
         }
     }
 
@@ -275,8 +305,15 @@ impl Iterator for Chunks<'_> {
             let (page, _) = self.page.as_ref()?;
             if let Some(row) = Row::read(page, id, cell) {
                 let chunk = row.chunk(self.pages, page, cell).map(|chunk| Chunk { unsure: self.unsure(id), ..chunk });
+                let readings = match &chunk {
+                    Some(chunk) => chunk.readings,
+                    None if row.sound => row.columns.readings,
+                    None => 0, // what is missing is known from the next row that is sound
+                };
                 let gone = self.gone(id).unwrap_or_default();
-                return Some(Item { id, lane: row.lane, readings: row.readings, gone, earlier: row.earlier, chunk });
+                let Columns { earlier, bytes, .. } = row.columns;
+                let earlier = row.sound.then_some(earlier);
+                return Some(Item { id, lane: row.lane, readings, gone, earlier, bytes, chunk });
             }
         }
     }
@@ -285,12 +322,10 @@ impl Iterator for Chunks<'_> {
 /// A row of the table of chunks, without its data.
 struct Row {
     lane: LaneId,
-    readings: u64,
-    earlier: Earlier,
-    arrived: Timestamp,
-    run: RunId,
-    first_seq: u64,
-    crc: u32,
+    columns: Columns,
+    seal: Seal,
+    /// The columns are those that were written.
+    sound: bool,
 }
 
 impl Row {
@@ -300,16 +335,19 @@ impl Row {
         const MOST: u64 = 1 << 22;
         let columns = row::first_columns(page, cell)?;
         let [Value::Null, readings, earlier, earlier_bytes, arrived, run, seq, crc, ..] = columns.as_slice() else { return None };
-        Some(Self {
-            lane: lane_of(id),
-            readings: readings.unsigned().filter(|readings| *readings <= MOST)?,
-            earlier: Earlier { readings: earlier.unsigned()?, bytes: earlier_bytes.unsigned()? },
+        let columns = Columns {
+            id,
+            readings: readings.integer()?.cast_unsigned(),
+            earlier: Earlier { readings: earlier.integer()?.cast_unsigned(), bytes: earlier_bytes.integer()?.cast_unsigned() },
             arrived: Timestamp(arrived.integer()?),
             run: RunId(run.integer()?.cast_unsigned()),
             first_seq: seq.integer()?.cast_unsigned(),
-            crc: crc.unsigned()?.try_into().ok()?,
-        })
-        .filter(|_| id >= 0)
+            bytes: row::last_len(page, cell)?,
+        };
+        let seal = Seal(crc.integer()?);
+        let Earlier { readings: before, bytes } = columns.earlier;
+        let possible = columns.readings <= MOST && [before, bytes, columns.first_seq].iter().all(|n| i64::try_from(*n).is_ok());
+        Some(Self { lane: lane_of(id), columns, seal, sound: possible && seal.fits(&columns) }).filter(|_| id >= 0)
     }
 
     fn chunk(&self, pages: &Pages, page: &Page, cell: Cell) -> Option<Chunk> {
@@ -319,18 +357,27 @@ impl Row {
             keys => Some(keys.text()?),
         };
         let Value::Blob(data) = columns.get(9)? else { return None };
-        let chunk = || Chunk {
-            lane: self.lane,
-            readings: self.readings,
-            run: self.run,
-            first_seq: self.first_seq,
-            arrived: self.arrived,
-            unsure: None,
-            notice: false,
-            keys: keys.map(|keys| keys_from(keys).collect::<Arc<[String]>>()),
-            data: Bytes::from(data.clone()),
-        };
-        let chunk = (checksum(keys, data) == self.crc).then(chunk)?;
-        Some(Chunk { notice: chunk.notice().is_some(), ..chunk })
+        if !self.seal.fits_content(checksum(keys, data)) {
+            return None;
+        }
+        let Columns { readings, arrived, run, first_seq, .. } = self.columns;
+        let keys = keys.map(|keys| keys_from(keys).collect::<Arc<[String]>>());
+        let data = Bytes::from(data.clone());
+        let chunk = Chunk { lane: self.lane, readings, run, first_seq, arrived, unsure: None, notice: false, keys, data };
+        let chunk = Chunk { notice: chunk.notice().is_some(), ..chunk };
+        let believed = self.sound && (self.seal.covers_columns() || chunk.data.is_empty());
+        if believed { Some(chunk) } else { named_by_its_readings(&chunk).or_else(|| self.sound.then_some(chunk)) }
     }
+}
+
+/// What is said of a chunk can't be believed, but what is in it can: so it is as many readings as that has, and the number of the first
+/// is what that says of itself, where it does.
+fn named_by_its_readings(chunk: &Chunk) -> Option<Chunk> {
+    let first = first_record(&chunk.data).ok()?;
+    let behind = if chunk.notice { first.field_len } else { 0 };
+    let readings = cut(&chunk.data[behind..], usize::MAX, 0).ok()?.records;
+    let named = chunk.notice().map(|notice| notice.from).or_else(|| names_of(first.data).map(|(_, seq)| seq));
+    let possible = |seq: &u64| i64::try_from(seq.saturating_add(readings)).is_ok();
+    let first_seq = named.into_iter().chain([chunk.first_seq]).find(possible).unwrap_or_default();
+    Some(Chunk { readings, first_seq, ..chunk.clone() })
 }

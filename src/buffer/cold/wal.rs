@@ -30,7 +30,7 @@ pub(super) struct Wal {
     /// And it begins as a log does, or with what a power cut leaves of that.
     pub(super) has_header: bool,
     /// Its bytes.
-    pub(super) len: u64,
+    pub(super) bytes: u64,
     /// Why it is not as it was written.
     pub(super) damage: Option<&'static str>,
 }
@@ -73,7 +73,7 @@ impl Wal {
     /// Reads all of `file` once. `database` reads a page of the database's own file. Errors: nobody knows how long it is.
     pub(super) fn read(file: Box<dyn ReadAt>, database: impl Fn(u32) -> Option<Page>) -> io::Result<Self> {
         let len = file.bytes()?;
-        let mut wal = Self { exists: true, len, has_header: len >= HEADER_LEN as u64, ..Self::default() };
+        let mut wal = Self { exists: true, bytes: len, has_header: len >= HEADER_LEN as u64, ..Self::default() };
         let mut header = [0; HEADER_LEN];
         if len < HEADER_LEN as u64 {
             return Ok(wal);
@@ -209,6 +209,18 @@ impl Wal {
         let (at, file) = (self.frames.get(&number)?, self.file.as_ref()?);
         let mut page = [0; PAGE_LEN];
         Some(file.read_at(&mut page, *at).map(|()| page))
+    }
+
+    /// Its pages with a higher number than `last`, in order.
+    pub(super) fn behind(&self, last: u32) -> std::vec::IntoIter<u32> {
+        let mut pages: Vec<u32> = self.frames.keys().copied().filter(|page| *page > last).collect();
+        pages.sort_unstable();
+        pages.into_iter()
+    }
+
+    /// How many pages are in it.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
     }
 
     /// The highest page in it.

@@ -125,7 +125,8 @@ impl Pool {
         Some(GiveWay::Drop { lane, from: state.first_droppable(), why, bytes })
     }
 
-    /// A lane whose oldest readings have waited for longer than they may. `up` is how long this process runs.
+    /// A lane whose oldest readings have waited for longer than they may; none while nobody knows the clock to be right, since one that
+    /// is months ahead would take everything. `up` is how long this process runs.
     pub(in crate::buffer) fn expired(&self, now: Instant, clock: Timestamp, up: Duration) -> Option<GiveWay> {
         let due = |state: &&LaneState| self.expires_in(state, now, clock, up).is_some_and(|wait| wait.is_zero());
         let state = self.lanes.values().find(due)?;
@@ -138,7 +139,7 @@ impl Pool {
     }
 
     fn expires_in(&self, state: &LaneState, now: Instant, clock: Timestamp, up: Duration) -> Option<Duration> {
-        let max_age = self.policy.streams.get(&state.lane.layout.stream)?.max_age?;
+        let max_age = self.policy.streams.get(&state.lane.layout.stream)?.max_age.filter(|_| self.clock_is_right)?;
         let first = state.first_droppable();
         let oldest = state.oldest.filter(|_| first < state.written_below)?;
         let left =
@@ -215,7 +216,9 @@ impl Pool {
         let state = self.lanes.get_mut(&lane)?;
         state.outstanding = 0;
         let begun = if state.position.number == head.number { state.position } else { super::Position::default() };
-        let (readings, bytes) = (head.readings - begun.readings, head.bytes - begun.offset);
+        // A row of an earlier version may say anything of itself.
+        let (readings, bytes) = (head.readings.saturating_sub(begun.readings), head.bytes.saturating_sub(begun.offset));
+        let (readings, bytes) = (readings.min(state.waiting.readings), bytes.min(state.waiting.bytes));
         state.waiting.subtract(readings, bytes);
         let dropped = Dropped { stream: state.lane.layout.stream.clone(), why: Reason::Corrupt, readings };
         self.advance(now, lane, super::Position { number: head.number + 1, ..super::Position::default() });
@@ -243,6 +246,7 @@ impl Pool {
     ) -> bool {
         self.lanes.get(&lane).is_some_and(|state| {
             let max_age = self.policy.streams.get(&state.lane.layout.stream).and_then(|rules| rules.max_age);
+            let max_age = max_age.filter(|_| self.clock_is_right);
             let ours = (number >= state.ours_from).then_some(up);
             max_age.is_some_and(|max_age| age(clock, arrived, ours) > max_age)
         })

@@ -27,7 +27,10 @@ impl SalvagedRow {
 
 /// What was dropped is not counted again, but the notice is still one.
 fn gap_of(chunk: &Chunk) -> Option<Gap> {
+    /// A file can say anything, and SQLite's integers have 63 bits.
+    const MOST: u64 = 1 << 48;
     let Notice { to, n, why, .. } = chunk.notice().filter(|_| chunk.notice)?;
+    let (to, n) = (to.min(i64::MAX.cast_unsigned()), n.min(MOST));
     Some(Gap { readings: n, bytes: 0, last: to, why, level: 0, notice: true })
 }
 

@@ -15,6 +15,7 @@ impl Pool {
     /// What is believed of the clock. Where it jumps again, what was right before is still the best that is known.
     pub(in crate::buffer) fn clock_is(&mut self, now: Instant, belief: Belief) {
         let Belief { boot, set, trust } = belief;
+        self.clock_is_right = trust == Trust::Right;
         if trust != Trust::Right || self.right.insert(boot, set) == Some(set) {
             return;
         }

@@ -27,12 +27,14 @@ pub(in crate::buffer) struct Gap {
 
 /// As [`super::head_from`] reads them; when a chunk arrived is corrected as far as the file knows.
 pub(super) const HEAD: &str = "SELECT c.id, c.readings, length(c.data), c.ts + coalesce((boot.setting - unsure.setting) / 1000, 0),
-        c.earlier, c.earlier_bytes, c.run, c.seq, unsure.boot, unsure.setting, g.readings, g.bytes, g.last, g.why, g.level, g.notice
+        c.earlier, c.earlier_bytes, c.run, c.seq, unsure.boot, unsure.setting, g.readings, g.bytes, g.last, g.why, g.level, g.notice,
+        c.crc, c.ts
     FROM chunk c LEFT JOIN gap g ON g.id = c.id LEFT JOIN unsure ON unsure.chunk = c.id LEFT JOIN boot ON boot.id = unsure.boot";
 
 /// As [`super::stored_from`] reads them.
 pub(super) const STORED: &str =
-    "SELECT c.id, c.readings, c.ts, c.run, c.seq, c.crc, g.notice, c.keys, c.data, unsure.boot, unsure.setting
+    "SELECT c.id, c.readings, c.ts, c.run, c.seq, c.crc, g.notice, c.keys, c.data, unsure.boot, unsure.setting, length(c.data),
+        c.earlier, c.earlier_bytes
     FROM chunk c LEFT JOIN gap g ON g.id = c.id LEFT JOIN unsure ON unsure.chunk = c.id";
 
 impl Gap {
@@ -55,13 +57,13 @@ impl Gap {
 impl Head {
     /// Number of the last reading that is or was here.
     pub(in crate::buffer) fn last_seq(&self) -> u64 {
-        self.gap.map_or((self.first_seq + self.readings).saturating_sub(1), |gap| gap.last)
+        self.gap.map_or(self.first_seq.saturating_add(self.readings).saturating_sub(1), |gap| gap.last)
     }
 
     /// What the lane counts here: what is in the chunk, and what is gone.
     pub(in crate::buffer) fn counted(&self) -> Earlier {
         let (gone, gone_bytes) = self.gap.map_or((0, 0), |gap| (gap.readings, gap.bytes));
-        Earlier { readings: self.readings + gone, bytes: self.bytes.saturating_add_signed(gone_bytes) }
+        Earlier { readings: self.readings.saturating_add(gone), bytes: self.bytes.saturating_add_signed(gone_bytes) }
     }
 }
 

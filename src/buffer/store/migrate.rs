@@ -90,6 +90,8 @@ const MIGRATIONS: &[&str] = &[
     );
     ALTER TABLE lane ADD COLUMN gone INTEGER NOT NULL DEFAULT 0;        -- sum of its gaps' readings
     ALTER TABLE lane ADD COLUMN gone_bytes INTEGER NOT NULL DEFAULT 0;",
+    // 6: from here on the upper half of `chunk.crc` is the CRC32C of the other columns; see `seal.rs`.
+    "",
 ];
 
 /// The version that this program writes.

@@ -1,12 +1,14 @@
 //! A file system that others have filled. Mounting one takes root; elsewhere these tests only say that they did nothing.
 
 use std::{
+    ffi::CString,
     fs::File,
     io::{ErrorKind, Write},
-    process::Command,
 };
 
-use super::*;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::{salvage::text_of, *};
 
 /// A small file system of its own, gone with its handle.
 struct Disk {
@@ -16,13 +18,15 @@ struct Disk {
 impl Disk {
     fn with(mib: u32) -> Option<Self> {
         let dir = TempDir::new().unwrap();
-        let size = format!("size={mib}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
-        if mounted.is_ok_and(|mounted| mounted.status.success()) {
-            return Some(Self { dir });
+        let size = CString::new(format!("size={mib}m")).unwrap();
+        // Not by a command: until that begins, it has the locks of the buffers that other tests have open.
+        match mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), &*size) {
+            Ok(()) => Some(Self { dir }),
+            Err(error) => {
+                eprintln!("not tried: this user may not mount a file system: {error}");
+                None
+            }
         }
-        eprintln!("not tried: this user may not mount a file system");
-        None
     }
 
     /// Others take all that is left.
@@ -41,7 +45,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _gone_with_the_machine_otherwise = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+        let _gone_with_the_machine_otherwise = unmount(self.dir.path(), UnmountFlags::DETACH);
     }
 }
 
@@ -58,6 +62,7 @@ async fn on_a_full_disk_what_is_delivered_is_deleted_and_makes_room() {
         bench.holds(vec![n; 100_000]).await;
     }
     assert!(reserve.exists());
+    bench.is_at_rest().await;
     disk.fills();
 
     assert_eq!(bench.drained().await.len(), 10);
@@ -87,6 +92,13 @@ async fn filled(disk: &Disk, max_size: u64, chunks: u8) -> Bench {
 }
 
 impl Bench {
+    /// Waits until what follows the last commit is done: what others take meanwhile could be what that needs. The head of the lane must be
+    /// on the disk alone, so that the thread that writes is asked for it.
+    async fn is_at_rest(&self) {
+        self.buffer().oldest(self.lane(), 1).await.unwrap().unwrap();
+        self.buffer().release(self.lane());
+    }
+
     /// What is delivered goes, so that as much fits in its place; and it is not there again after a restart.
     async fn drains_and_takes_as_much_again(mut self, chunks: u8) -> Self {
         assert_eq!(self.drained().await.len(), usize::from(chunks));
@@ -188,6 +200,7 @@ async fn on_a_full_disk_the_oldest_still_give_way() {
     for n in 0..40_u8 {
         bench.holds(vec![n; 100_000]).await;
     }
+    bench.is_at_rest().await;
     disk.fills();
 
     for n in 0..40_u8 {
@@ -195,5 +208,61 @@ async fn on_a_full_disk_the_oldest_still_give_way() {
     }
 
     assert!(bench.status.lock().ledger_total().dropped.get(Reason::DropOldest) > 20);
+    bench.ledger_balances();
+}
+
+#[tokio::test]
+async fn whatever_gives_way_others_have_what_is_kept_free_for_them() {
+    const KEPT: u64 = 16 << 20;
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Thin, WhenFull::Block] {
+        let Some(disk) = Disk::with(32) else { return };
+        let mut bench = Bench::new().close().await;
+        bench.settings.path = disk.dir.path().join("buffer.db");
+        bench.settings.max_size = 64 << 20;
+        bench.settings.keep_free = KEPT;
+        bench.settings.streams = [("s".to_owned(), StreamRules { when_full, ..StreamRules::default() })].into();
+        let mut bench = bench.open();
+
+        // Twice what there is room for, unless it blocks.
+        let mut given = 0;
+        while given < 400 && !bench.status.lock().buffer.blocked {
+            if bench.buffer().has_room(["s"].into_iter(), 0) {
+                bench.append(text_of(given, 80_000));
+                given += 1;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+
+        let status = bench.status.clone();
+        let bench = bench.close().await;
+        let ledger = status.lock().ledger_total();
+        assert!(ledger.balances(), "{when_full:?}: {ledger:?}");
+        let free = rustix::fs::statvfs(disk.dir.path()).unwrap();
+        assert!(free.f_bavail * free.f_frsize >= KEPT, "{when_full:?}: {}", free.f_bavail * free.f_frsize);
+        let [oldest, newest, thinned] =
+            [Reason::DropOldest, Reason::DropNewest, Reason::Thin].map(|why| ledger.dropped.get(why) > 0);
+        let wanted = [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Thin].map(|rule| rule == when_full);
+        assert_eq!([oldest, newest, thinned], wanted, "{when_full:?}");
+        assert!(size(&bench.settings.path) > 5 << 20, "{when_full:?}: the room there is was used");
+    }
+}
+
+#[tokio::test]
+async fn what_is_confirmed_makes_room_before_anything_is_dropped() {
+    let mut bench = Bench::new();
+    for n in 0..46_u8 {
+        bench.holds(vec![n; 100_000]).await; // three more fit
+    }
+    for _ in 0..10 {
+        let taken = bench.buffer().oldest(bench.lane(), 1).await.unwrap().unwrap();
+        assert_eq!(bench.forgets(bench.lane(), taken).count(), 1);
+    }
+
+    for n in 0..8_u8 {
+        bench.holds(vec![n; 100_000]).await;
+    }
+
+    assert_eq!(bench.status.lock().ledger_total().dropped.get(Reason::DropOldest), 0);
+    assert_eq!(bench.drained().await.len(), 44);
     bench.ledger_balances();
 }

@@ -98,7 +98,12 @@ impl Bench {
 
 /// A chunk of one reading, as ingest makes it.
 fn text(n: u64) -> Vec<u8> {
-    let value = "x".repeat(300 + usize::try_from(n % 7).unwrap() * 700);
+    text_of(n, 300 + usize::try_from(n % 7).unwrap() * 700)
+}
+
+/// The same with a payload of so many bytes.
+pub(super) fn text_of(n: u64, bytes: usize) -> Vec<u8> {
+    let value = "x".repeat(bytes);
     let reading =
         format!("{{\"v\":1,\"dev\":\"gw\",\"run\":\"0000000000000003\",\"lane\":\"s/0\",\"seq\":{n},\"val\":\"{value}\"}}\n");
     let mut chunk = Vec::new();
@@ -109,6 +114,11 @@ fn text(n: u64) -> Vec<u8> {
 pub(super) fn number(chunk: &[u8]) -> u64 {
     let reading: serde_json::Value = serde_json::from_slice(first_record(chunk).unwrap().data).unwrap();
     reading["seq"].as_u64().unwrap()
+}
+
+/// Those that a cold file gives, in its order.
+pub(super) fn numbers(file: &cold::ColdFile) -> Vec<u64> {
+    file.chunks().filter_map(|item| item.chunk).map(|chunk| number(&chunk.data)).collect()
 }
 
 #[tokio::test]
@@ -216,6 +226,9 @@ async fn whatever_a_power_cut_leaves_of_the_last_commit_is_in_order() {
     let whole = fs::read(&wal).unwrap();
     let ends: Vec<usize> = (32..whole.len()).step_by(FRAME).filter(|at| whole[at + 4..at + 8] != [0; 4]).collect();
     let (first, last) = (ends[ends.len() - 2] + FRAME, ends[ends.len() - 1] + FRAME);
+    fs::write(&wal, &whole[..first]).unwrap();
+    let acknowledged = numbers(&cold::ColdFile::open(&bench.settings.path).unwrap());
+    assert!(acknowledged.len() as u64 > CHUNKS / 2 && acknowledged.iter().copied().eq(0..acknowledged.len() as u64));
     // Each sector of it on the disk or not, and its end anywhere.
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     for case in 0..300 {
@@ -228,7 +241,11 @@ async fn whatever_a_power_cut_leaves_of_the_last_commit_is_in_order() {
         }
         log.truncate(first + usize::try_from(random % (last - first) as u64).unwrap());
         fs::write(&wal, log).unwrap();
-        assert_eq!(cold::ColdFile::look_at(&bench.settings.path).unwrap(), cold::Found::Buffer, "case {case}");
+        let file = cold::ColdFile::open(&bench.settings.path).unwrap();
+        assert_eq!(file.found(), cold::Found::Buffer, "case {case}");
+        if case % 20 == 0 {
+            assert!(numbers(&file).starts_with(&acknowledged), "case {case}");
+        }
     }
 }
 
@@ -246,7 +263,9 @@ async fn a_log_that_begins_anew_is_in_order_with_its_new_header_torn() {
     log[8..24].fill(0);
     fs::write(beside(&path, "-wal"), log).unwrap();
 
-    assert_eq!(cold::ColdFile::look_at(&path).unwrap(), cold::Found::Buffer);
+    let file = cold::ColdFile::open(&path).unwrap();
+    assert_eq!(file.found(), cold::Found::Buffer);
+    assert!(numbers(&file).into_iter().eq(0..CHUNKS));
 }
 
 #[tokio::test]
@@ -338,4 +357,135 @@ async fn what_was_dropped_before_is_not_lost_again_and_its_notice_comes_back() {
     let bench = bench.close().await.open();
     bench.ledger_balances();
     assert_eq!(bench.status.lock().ledger_total().received, 150 - dropped);
+}
+
+#[tokio::test]
+async fn a_page_of_any_other_table_costs_no_reading() {
+    let filled = Bench::filled().await;
+    let whole = fs::read(&filled.settings.path).unwrap();
+    let file = rusqlite::Connection::open(&filled.settings.path).unwrap();
+    let mut select = file.prepare("SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND name <> 'chunk'").unwrap();
+    let tables = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let tables: Vec<(String, usize)> = tables.collect::<Result<_, _>>().unwrap();
+    assert!(["lane", "gap", "receipt"].iter().all(|name| tables.iter().any(|(table, _)| table == name)));
+    for (table, root) in tables {
+        for byte in [0, 0x5A] {
+            let mut bench = Bench::new().close().await;
+            let mut file = whole.clone();
+            file[(root - 1) * PAGE..root * PAGE].fill(byte);
+            fs::write(&bench.settings.path, &file).unwrap();
+
+            let mut came = Vec::new();
+            for _ in 0..2 {
+                bench = bench.open();
+                bench.salvage_ends().await;
+                for lane in bench.opened.as_ref().unwrap().older.clone() {
+                    came.extend(bench.drained_of(lane.id).await.iter().map(|data| number(data)));
+                }
+                came.extend(bench.drained_until_it_ends().await.iter().map(|data| number(data)));
+                let Opened { buffer, closed, .. } = bench.opened.take().unwrap();
+                drop(buffer);
+                let _damage_may_be_found_at_the_end: Result<BufferError, _> = closed.await;
+            }
+
+            came.sort_unstable();
+            came.dedup(); // what was sent before the damage was found is sent again, under its name
+            assert!(came.into_iter().eq(0..CHUNKS), "{table} {byte}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_free_pages_that_is_gone_costs_no_reading() {
+    let bench = Bench::filled().await.open();
+    let mut sent = Vec::new();
+    while sent.len() < 300 {
+        let taken = bench.buffer().oldest(bench.lane(), 1).await.unwrap().unwrap();
+        sent.extend(bench.forgets(bench.lane(), taken).map(|data| number(&data)));
+    }
+    let bench = bench.close().await.open().close().await;
+    bench.damages(|file| {
+        let trunk = u32::from_be_bytes([file[32], file[33], file[34], file[35]]) as usize;
+        assert!(trunk > 0, "there are free pages");
+        file[(trunk - 1) * PAGE..trunk * PAGE].fill(0xA5);
+    });
+    let mut bench = bench.open();
+    bench.seq = CHUNKS;
+    bench.append(text(CHUNKS)); // takes a free page, and finds the damage; nobody has a receipt for it
+    let Opened { buffer, closed, .. } = bench.opened.take().unwrap();
+    drop(buffer);
+    assert!(matches!(closed.await, Ok(BufferError::Damaged { .. })));
+
+    let came = bench.open().salvages().await;
+
+    assert!((300..CHUNKS).all(|n| came.contains(&n)), "{came:?}");
+}
+
+/// What a row says of itself, and no reader needs but the ledger.
+const COLUMNS: [&str; 6] = ["readings", "earlier", "earlier_bytes", "ts", "run", "seq"];
+
+impl Bench {
+    /// Three readings; then a bit of the row of one of them is not what it was.
+    async fn with_a_flipped(column: &str, bit: u8, of: u64) -> Self {
+        let mut bench = Self::new();
+        for n in 0..3 {
+            bench.holds(text(n)).await;
+        }
+        let bench = bench.close().await;
+        let file = rusqlite::Connection::open(&bench.settings.path).unwrap();
+        let flip =
+            format!("UPDATE chunk SET {column} = ({column} | (1 << {bit})) - ({column} & (1 << {bit})) WHERE id & 0xFF = {of}");
+        assert_eq!(file.execute(&flip, []).unwrap(), 1);
+        bench
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_of_what_a_row_says_of_itself_is_found_and_costs_nothing() {
+    for column in COLUMNS {
+        for bit in [0, 7, 40, 62] {
+            for row in [0, 2] {
+                let bench = Bench::with_a_flipped(column, bit, row).await.open();
+
+                let came = bench.salvages().await;
+
+                assert_eq!((came, bench.lost()), (vec![0, 1, 2], 0), "bit {bit} of {column} of row {row}");
+                assert_eq!(bench.aside().len(), 1, "bit {bit} of {column} of row {row}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_middle_is_found_when_the_drain_comes_there() {
+    for column in COLUMNS {
+        let mut bench = Bench::with_a_flipped(column, 20, 1).await.open();
+        let first = bench.drained_until_it_ends().await;
+        let Opened { buffer, closed, .. } = bench.opened.take().unwrap();
+        drop(buffer);
+        assert!(matches!(closed.await, Ok(BufferError::Damaged { .. })), "{column}");
+
+        let bench = bench.open();
+        let again = bench.salvages().await;
+
+        assert!(first.iter().map(|data| number(data)).eq([0]), "{column}");
+        assert!(again.ends_with(&[1, 2]) && bench.lost() == 0, "{column}: {again:?}, {}", bench.lost());
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_versions_row_that_says_nonsense_of_itself_costs_nothing_and_no_number_is_believed() {
+    for (column, bit) in COLUMNS.iter().flat_map(|column| [(column, 20), (column, 62)]) {
+        let bench = Bench::with_a_flipped(column, bit, 1).await;
+        let file = rusqlite::Connection::open(&bench.settings.path).unwrap();
+        file.execute("UPDATE chunk SET crc = crc & 0xFFFFFFFF", []).unwrap();
+        drop(file);
+        store::quarantine(&bench.settings.path, Timestamp(0)).unwrap();
+
+        let bench = bench.open();
+        let came = bench.salvages().await;
+
+        assert_eq!(came, [0, 1, 2], "bit {bit} of {column}");
+        assert!(bench.lost() < 100_000, "bit {bit} of {column}: {}", bench.lost());
+    }
 }

@@ -104,7 +104,7 @@ fn write_chunk(lane: Option<&Lane>, chunk: &Chunk, out: &mut dyn Write) -> std::
     while let Ok(record) = first_record(fields) {
         let key = chunk.keys.as_ref().and_then(|keys| keys.get(usize::try_from(record.partition_key).ok()?));
         let key = key.map(String::as_str).or(lane.map(|lane| lane.layout.partition_key.as_str())).unwrap_or_default();
-        writeln!(out, "{}", line_of(lane, &chunk.run.to_string(), chunk.first_seq + written, key, record.data))?;
+        writeln!(out, "{}", line_of(lane, &chunk.run.to_string(), chunk.first_seq.wrapping_add(written), key, record.data))?;
         written += 1;
         fields = &fields[record.field_len..];
         if fields.is_empty() {

@@ -101,6 +101,15 @@ pub fn import(args: &ImportArgs, env: &[(String, String)]) -> Result<ExitCode, F
     Ok(if unread == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What an import takes of `text`, and how many of its lines it does not.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn taken_from(config: &Config, text: &[u8]) -> (Vec<(Layout, Chunk)>, u64) {
+    let layouts: Vec<Layout> =
+        config.streams.iter().flat_map(|(name, stream)| agent::layouts_of(&config.device.id, name, stream)).collect();
+    let mut lines = Lines { config, layouts: &layouts, text, next: None, unread: 0 };
+    (lines.by_ref().collect(), lines.unread)
+}
+
 /// A database begins with its magic, or with anything that is no text.
 fn is_text(path: &Path) -> std::io::Result<bool> {
     let mut head = Vec::new();
@@ -148,7 +157,7 @@ impl<R: BufRead> Iterator for Lines<'_, R> {
                 Some((first, mut joined))
                     if first == layout
                         && joined.run == chunk.run
-                        && joined.first_seq + joined.readings == chunk.first_seq
+                        && joined.first_seq.checked_add(joined.readings) == Some(chunk.first_seq)
                         && joined.keys == chunk.keys
                         && !joined.notice
                         && !chunk.notice
@@ -198,7 +207,8 @@ impl<R> Lines<'_, R> {
             lane: LaneId(0),
             readings: u64::from(line.seq.is_some()),
             run: RunId(u64::from_str_radix(&line.run, 16).ok()?),
-            first_seq: line.seq.or(line.from)?,
+            // Larger numbers are nobody's, and SQLite has none.
+            first_seq: line.seq.or(line.from).filter(|seq| i64::try_from(*seq).is_ok())?,
             arrived: Timestamp(line.rx.unwrap_or(line.ts)),
             unsure: None,
             notice: line.seq.is_none(),

@@ -39,6 +39,7 @@ fn on_disk(chunks: u64, rules: StreamRules) -> (Pool, Instant) {
     let (mut pool, now) = (pool(), Instant::now());
     pool.policy.streams = [("s".to_owned(), rules)].into();
     pool.policy.memory = 0;
+    pool.clock_is(now, Belief::default());
     (0..chunks).for_each(|n| drop(pool.append(group(now, n + 1, vec![nth(LANE, n)]))));
     commit(&mut pool, now);
     (pool, now)
@@ -287,6 +288,40 @@ fn streams_of_a_higher_priority_give_way_last() {
 }
 
 #[test]
+fn at_a_higher_priority_each_rule_waits_until_the_lower_one_has_nothing_left() {
+    let high = |when_full| StreamRules { priority: 1, ..rule(when_full) };
+    for (low, of_low) in
+        [(WhenFull::Thin, GiveWay::Thin { lane: OTHER, from: 0, level: 0 }), (WhenFull::DropOldest, drop_of(OTHER, 0))]
+    {
+        for above in [WhenFull::Thin, WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Block] {
+            let mut pool = two(high(above), rule(low));
+            pool.append(group(Instant::now(), 2, vec![nth(LANE, 1)]));
+            assert_eq!(full(&mut pool).as_ref(), Some(&of_low), "{low:?} below {above:?}");
+        }
+    }
+
+    let mut pool = two(high(WhenFull::Thin), rule(WhenFull::DropNewest));
+    pool.append(group(Instant::now(), 2, vec![nth(LANE, 1), nth(OTHER, 1)]));
+    let Some(GiveWay::Refused(refused)) = full(&mut pool) else { panic!("the newest of the lower one go first") };
+    assert!(refused.iter().all(|dropped| dropped.stream == "b"), "{refused:?}");
+    commit(&mut pool, Instant::now());
+    assert_eq!(full(&mut pool), Some(GiveWay::Thin { lane: LANE, from: 0, level: 0 }));
+}
+
+#[test]
+fn a_stream_that_blocks_keeps_everything_and_one_beside_it_goes_on_dropping() {
+    for priority in [0, 1] {
+        let mut pool = two(StreamRules { priority, ..rule(WhenFull::Block) }, rule(WhenFull::DropOldest));
+        assert_eq!(full(&mut pool), Some(drop_of(OTHER, 0)));
+        let rewrite = pool.plan_drop(Instant::now(), OTHER, Reason::DropOldest, None, &[head(0)], |_| true).unwrap();
+        pool.rewritten(&rewrite);
+
+        assert_eq!(full(&mut pool), None, "nothing is left that may be dropped");
+        assert_eq!(pool.waiting("a").readings, 2);
+    }
+}
+
+#[test]
 fn a_stream_that_left_the_configuration_gives_way_first_and_without_a_notice() {
     let mut pool = two(StreamRules::default(), StreamRules::default());
     pool.policy.streams.remove("b");
@@ -342,6 +377,25 @@ fn a_clock_that_jumps_makes_nothing_old() {
     assert!(!expired(&mut pool, Timestamp(60_000), CLOCK, false), "a stamp of an unset clock says nothing");
     assert!(!expired(&mut pool, Timestamp(CLOCK.0 - 7_200_000), CLOCK, true), "two hours ahead, in ten seconds");
     assert!(expired(&mut pool, Timestamp(CLOCK.0 - 7_200_000), CLOCK, false));
+}
+
+#[test]
+fn a_clock_that_nobody_knows_to_be_right_makes_nothing_old() {
+    let rules = StreamRules { max_age: Some(Duration::from_hours(1)), ..StreamRules::default() };
+    let (mut pool, now) = on_disk(1, rules);
+    let state = pool.lanes.get_mut(&LANE).unwrap();
+    state.oldest = Some(CLOCK);
+    state.ours_from = 9; // it is of an earlier process
+    let (months_ahead, up) = (Timestamp(CLOCK.0 + 10_000_000_000), Duration::ZERO);
+
+    for trust in [Trust::Unsure, Trust::Wrong] {
+        pool.clock_is(now, Belief { trust, ..Belief::default() });
+        assert_eq!((pool.expired(now, months_ahead, up), pool.next_expiry(now, months_ahead, up)), (None, None));
+        assert!(!pool.is_too_old(LANE, 0, CLOCK, months_ahead, up));
+    }
+
+    pool.clock_is(now, Belief::default());
+    assert!(pool.expired(now, months_ahead, up).is_some());
 }
 
 #[test]
