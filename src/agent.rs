@@ -4,6 +4,7 @@
 //! to recover, and it is always the same.
 
 mod clock;
+mod credentials;
 mod disk;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 
 use md5::{Digest, Md5};
 use tokio::{
+    sync::watch,
     task::{JoinError, JoinSet},
     time::timeout_at,
 };
@@ -25,7 +27,7 @@ use tracing::{error, info};
 use crate::{
     backoff,
     buffer::{Buffer, BufferError, BufferSettings, Lane, Layout, Opened, StreamRules, World},
-    clock::{Boot, Clock},
+    clock::{Belief, Boot, Clock},
     config::{Config, DestinationConfig, SourceConfig, StreamConfig},
     drain::{self, Drain, DrainSettings, Outlet},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
@@ -134,19 +136,21 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     let Opened { buffer, lanes, older, known, closed } = opened;
     let destinations = open_destinations(&config).await?;
     let (intakes, ingest) = ingest_stage(&config, &plan, run, &clock, &lanes, &buffer, &status);
-    let drain = drain_stage(&config, destinations, &clock, &lanes, &older, &buffer, &status);
+    let (told, believed) = watch::channel(clock.belief());
+    let drain = drain_stage(&config, destinations.clone(), believed.clone(), &lanes, &older, &buffer, &status);
 
     stages.spawn("buffer", async move {
         // Ends when its thread does, be it by a panic.
         closed.await.map_or(Ok(()), |error| Err(error.into()))
     });
     stages.spawn("clock", {
-        let watch = clock::watch(clock, buffer.clone(), status.clone(), stop.clone());
+        let watch = clock::watch(clock, buffer.clone(), told, status.clone(), stop.clone());
         async move {
             watch.await;
             Ok(())
         }
     });
+    spawn_keepers(&mut stages, destinations, &believed, &status, &stop);
     stages.spawn("drain", {
         let (finish, give_up) = (finish.clone(), give_up.clone());
         async move {
@@ -297,6 +301,23 @@ pub(crate) async fn open_destinations(config: &Config) -> Result<BTreeMap<String
     Ok(outlets)
 }
 
+/// What keeps each destination's credentials fresh.
+fn spawn_keepers(
+    stages: &mut Stages,
+    destinations: BTreeMap<String, Outlet>,
+    clock: &watch::Receiver<Belief>,
+    status: &Status,
+    stop: &CancellationToken,
+) {
+    for (name, outlet) in destinations {
+        let keep = credentials::keep(name.clone(), outlet, clock.clone(), status.clone(), stop.clone());
+        stages.spawn(&format!("credentials {name}"), async move {
+            keep.await;
+            Ok(())
+        });
+    }
+}
+
 fn ingest_stage(
     config: &Config,
     plan: &Plan,
@@ -339,7 +360,7 @@ fn lanes_of(lanes: &[(Lane, Option<Previous>)], stream: &str) -> Vec<(Lane, Opti
 pub(crate) fn drain_stage(
     config: &Config,
     outlets: BTreeMap<String, Outlet>,
-    clock: &Clock,
+    clock: watch::Receiver<Belief>,
     lanes: &[(Lane, Option<Previous>)],
     older: &[Lane],
     buffer: &Buffer,
@@ -360,7 +381,7 @@ pub(crate) fn drain_stage(
         })
     };
     let streams = config.streams.iter().filter_map(stream).collect();
-    let settings = DrainSettings { destinations, streams, clock: clock.clone(), random: backoff::random };
+    let settings = DrainSettings { destinations, streams, clock, random: backoff::random };
     Drain::new(settings, buffer.clone(), status.clone())
 }
 

@@ -17,7 +17,7 @@
 //! A module imports only from lower ranks:
 //!
 //! ```text
-//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units, backoff, addresses
+//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units, backoff, addresses, identity
 //! ```
 //!
 //! `buffer` does not know Kinesis, `kinesis` does not know SQLite. In the agent, the types of rumqttc, rusqlite and the AWS SDK stay
@@ -38,6 +38,7 @@ pub mod demo;
 pub mod drain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod identity;
 pub mod ingest;
 pub mod kinesis;
 pub mod reading;

@@ -7,8 +7,19 @@ use headwater::{
     allocator,
     cli::{self, Cli},
 };
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+/// Keys and credentials are in this memory: no core dump of it is written, and no other process of this user may look into it. The limit
+/// holds for the programs that we start, too.
+fn keep_memory_ours() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Neither can fail: each only gives a right up. Without it the agent would still work.
+    let _ = setrlimit(Resource::Core, none);
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
 
 fn main() -> ExitCode {
+    keep_memory_ours();
     allocator::give_back_early();
     let cli = Cli::parse();
     // A variable that is no text is none of ours.

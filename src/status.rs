@@ -249,6 +249,19 @@ pub struct LinkState {
     pub refused: u64,
     /// Time that requests took, from sending to answer.
     pub put: Durations,
+    /// What it is signed with.
+    pub credentials: CredentialsState,
+}
+
+/// What requests to one destination are signed with.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct CredentialsState {
+    /// Where they come from, as `kind` has it.
+    pub kind: &'static str,
+    /// When those that are in use expire; none when they don't, or before the first are there.
+    pub expires: Option<Timestamp>,
+    /// Until when the certificate that stands for us is valid; none where none does.
+    pub certificate_expires: Option<Timestamp>,
 }
 
 impl LinkState {

@@ -137,6 +137,8 @@ async fn asked(method: &str, path: &str, mut connection: impl AsyncRead + AsyncW
     Answer { code, headers: headers.to_ascii_lowercase(), body: body.to_owned() }
 }
 
+const LINK: [&str; 7] = ["address", "credentials", "endpoint", "error", "retry_at", "since", "up"];
+
 fn keys(of: &Value) -> Vec<&str> {
     let names: BTreeSet<_> = of.as_object().unwrap_or_else(|| panic!("{of} is no object")).keys().map(String::as_str).collect();
     names.into_iter().collect()
@@ -145,6 +147,7 @@ fn keys(of: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn the_status_has_the_names_and_shapes_that_other_programs_rely_on() {
     const LEDGER: [&str; 6] = ["buffered", "delivered", "dropped", "duplicated", "received", "rejected"];
+    const CREDENTIALS: [&str; 3] = ["certificate_expires", "expires", "kind"];
     const BACKLOG: [&str; 5] = ["bytes", "drain_in_s", "full_in_s", "oldest_ts", "readings"];
     let agent = Agent::start();
     agent.has_seen_everything();
@@ -171,7 +174,8 @@ async fn the_status_has_the_names_and_shapes_that_other_programs_rely_on() {
         "version",
     ];
     assert_eq!(keys(&shown), top);
-    assert_eq!(keys(&shown["link"]), ["address", "endpoint", "error", "retry_at", "since", "up"]);
+    assert_eq!(keys(&shown["link"]), LINK);
+    assert_eq!(keys(&shown["link"]["credentials"]), CREDENTIALS);
     assert_eq!(keys(&shown["ledger"]), LEDGER);
     assert_eq!(keys(&shown["backlog"]), BACKLOG);
     assert_eq!(keys(&shown["disk"]), ["free", "max", "used", "written"]);
@@ -226,7 +230,7 @@ async fn an_agent_that_has_just_started_has_the_same_shape() {
 
     let shown: Value = serde_json::from_str(&agent.get("/api/status").await.body).unwrap();
 
-    assert_eq!(keys(&shown["link"]), ["address", "endpoint", "error", "retry_at", "since", "up"]);
+    assert_eq!(keys(&shown["link"]), LINK);
     assert_eq!(shown["state"], "sending");
     assert_eq!(shown["streams"], serde_json::json!({}));
     assert_eq!(shown["problems"], serde_json::json!([]));

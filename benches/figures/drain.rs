@@ -146,7 +146,7 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
     let settings = DrainSettings {
         destinations: vec![("cloud".into(), Outlet::Kinesis(client))],
         streams: vec![stream],
-        clock: Clock::new("/nonexistent/synchronized".into(), Boot(1)),
+        clock: Clock::new("/nonexistent/synchronized".into(), Boot(1)).changes(),
         random: || 0.5,
     };
     let drain = Drain::new(settings, gate.buffer.clone(), gate.status.clone());

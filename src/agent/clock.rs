@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -24,11 +24,12 @@ const SHORT_PERIOD: Duration = Duration::from_secs(1);
 /// The mean year of the calendar, in milliseconds.
 const YEAR: i64 = 31_556_952_000;
 
-/// Watches until `stop`.
-pub(super) async fn watch(clock: Clock, buffer: Buffer, status: Status, stop: CancellationToken) {
+/// Watches until `stop`. Whoever sends readings listens to `told`, which hears of a change when the buffer has it: else they would go out
+/// before they are corrected.
+pub(super) async fn watch(clock: Clock, buffer: Buffer, told: watch::Sender<Belief>, status: Status, stop: CancellationToken) {
     let mut changes = clock.changes();
     let mut known = *changes.borrow_and_update();
-    tell(known, 0, &buffer, &status);
+    tell(known, 0, &buffer, &told, &status);
     loop {
         let period = if known.trust == Trust::Right { PERIOD } else { SHORT_PERIOD };
         tokio::select! {
@@ -38,14 +39,15 @@ pub(super) async fn watch(clock: Clock, buffer: Buffer, status: Status, stop: Ca
         }
         let belief = *changes.borrow_and_update();
         if belief != known {
-            tell(belief, belief.set.since(known.set), &buffer, &status);
+            tell(belief, belief.set.since(known.set), &buffer, &told, &status);
             known = belief;
         }
     }
 }
 
-fn tell(belief: Belief, moved: i64, buffer: &Buffer, status: &Status) {
+fn tell(belief: Belief, moved: i64, buffer: &Buffer, told: &watch::Sender<Belief>, status: &Status) {
     buffer.clock_is(Instant::now(), belief);
+    told.send_replace(belief);
     let now = now();
     let changed = status.lock().clock_is(belief.trust, moved, now);
     if moved != 0 {

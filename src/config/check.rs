@@ -3,6 +3,7 @@
 //! Pure: no file and no network is touched, so a fleet can be checked on a laptop. What is missing is a mistake only where it is
 //! needed: a source that is switched off may wait for the device file that completes it; a wrong value is wrong everywhere.
 
+mod credentials;
 mod files;
 mod kinesis;
 mod sources;

@@ -11,8 +11,8 @@ use serde::{
 };
 
 use super::{
-    CredentialsConfig, DestinationConfig, FramingConfig, KinesisConfig, MqttConfig, SerialConfig, SourceConfig, mistake::one_of,
-    sources::default_max_frame,
+    CredentialsConfig, DestinationConfig, FramingConfig, IotConfig, KinesisConfig, MqttConfig, SerialConfig, SourceConfig,
+    mistake::one_of, sources::default_max_frame,
 };
 use crate::units::ByteCount;
 
@@ -46,7 +46,7 @@ impl ByKind for DestinationConfig {
 }
 
 impl ByKind for CredentialsConfig {
-    const KINDS: &'static [&'static str] = &["default", "static"];
+    const KINDS: &'static [&'static str] = &["default", "iot", "process", "static"];
 
     fn read<'de, D: Deserializer<'de>>(kind: &str, rest: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -60,7 +60,15 @@ impl ByKind for CredentialsConfig {
             secret_access_key_file: PathBuf,
         }
 
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Process {
+            command: Vec<String>,
+        }
+
         match kind {
+            "iot" => IotConfig::deserialize(rest).map(Self::Iot),
+            "process" => Process::deserialize(rest).map(|Process { command }| Self::Process { command }),
             "static" => Static::deserialize(rest)
                 .map(|Static { access_key_id, secret_access_key_file }| Self::Static { access_key_id, secret_access_key_file }),
             _ => Nothing::deserialize(rest).map(|Nothing {}| Self::Default),

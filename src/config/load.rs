@@ -15,6 +15,7 @@ use super::{
     fleet::{Found, Stack, find},
     layers::{self, Layer, VARIABLES, merge},
     mistake::{ConfigErrors, Mistake, Place, in_order},
+    named::{CREDENTIALS_VARIABLE, fill_in},
     read::read,
 };
 
@@ -175,7 +176,8 @@ fn host_name() -> String {
 }
 
 fn ours(env: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
-    let mut variables: Vec<_> = env.filter(|(name, _)| name.starts_with(VARIABLES) || name == PATH_VARIABLE).collect();
+    let is_ours = |name: &str| name.starts_with(VARIABLES) || name == PATH_VARIABLE || name == CREDENTIALS_VARIABLE;
+    let mut variables: Vec<_> = env.filter(|(name, _)| is_ours(name)).collect();
     variables.sort();
     variables
 }
@@ -203,6 +205,8 @@ fn assemble(stack: Stack, variables: &[(String, String)], files: Files) -> Outco
     if unnamed {
         config.device.id = id;
     }
+    let credentials = variables.iter().find(|(name, _)| name == CREDENTIALS_VARIABLE);
+    fill_in(&mut config, credentials.map(|(_, folder)| folder.as_str()));
 
     let mut mistakes = std::mem::take(&mut merged.mistakes);
     let mut warnings = Vec::new();

@@ -4,15 +4,18 @@
 //! ignored is a gateway that silently does something else.
 
 pub mod check;
+mod credentials;
 mod endpoints;
 mod fleet;
 mod kinds;
 mod layers;
 mod load;
 mod mistake;
+mod named;
 mod read;
 mod sources;
 
+pub use credentials::{CredentialsConfig, IotConfig};
 pub use endpoints::Endpoints;
 pub use load::{DEFAULT_PATH, Files, Loaded, Origins, Report, examine, load, load_on, parse};
 pub use mistake::{ConfigErrors, Mistake, Place};
@@ -191,6 +194,12 @@ impl DestinationConfig {
             Self::Kinesis(service) | Self::Firehose(service) => service,
         }
     }
+
+    fn service_mut(&mut self) -> &mut KinesisConfig {
+        match self {
+            Self::Kinesis(service) | Self::Firehose(service) => service,
+        }
+    }
 }
 
 /// A service of Amazon in one region, as one account.
@@ -234,22 +243,6 @@ impl Default for KinesisConfig {
             credentials: CredentialsConfig::default(),
         }
     }
-}
-
-/// Who we are to AWS.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum CredentialsConfig {
-    /// Environment, profile, process, container: the chain that every AWS tool walks.
-    #[default]
-    Default,
-    /// One key that never changes, for emulators and tests. Its secret half is not a setting: it would end up in backups.
-    Static {
-        /// The public half.
-        access_key_id: String,
-        /// File that holds the secret half alone, readable by us only.
-        secret_access_key_file: PathBuf,
-    },
 }
 
 /// How much waits on the gateway when the cloud is out of reach.

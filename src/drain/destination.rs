@@ -21,7 +21,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     clock,
-    kinesis::{Answer, Class, Client, Firehose, PutError, Record, limits},
+    kinesis::{Answer, Class, Client, Firehose, HeldCredentials, PutError, Record, ServiceClock, limits},
     status::{Status, what_and_remedy},
 };
 
@@ -91,6 +91,14 @@ impl Outlet {
         match self {
             Self::Kinesis(_) => limits::MAX_REQUEST.as_len() / 2, // half of what the service takes
             Self::Firehose(_) => limits::FIREHOSE_MAX_REQUEST.as_len(),
+        }
+    }
+
+    /// What its requests are signed with, and at what time.
+    pub(crate) fn signing(&self) -> (HeldCredentials, ServiceClock) {
+        match self {
+            Self::Kinesis(client) => client.signing(),
+            Self::Firehose(client) => client.signing(),
         }
     }
 
@@ -164,13 +172,18 @@ impl Destination {
         }
     }
 
-    /// A request that went at `started` found it out of reach, for a reason of this class.
-    pub(super) fn is_away(&mut self, now: Instant, started: Instant, class: Class, random: f64, status: &Status) {
+    /// A request that went at `started` found it out of reach.
+    pub(super) fn is_away(&mut self, now: Instant, started: Instant, error: &PutError, random: f64, status: &Status) {
         // Requests that were on their way together fail together: that is one failure.
         if self.down.as_ref().is_none_or(|down| down.since <= started) {
             let mut backoff = self.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
             self.stride.lost();
-            let pause = if class == Class::Barred { hold(random) } else { backoff.pause(random) };
+            let pause = match error.pause() {
+                // Nobody is asked before that, so the next request would end as this one.
+                Some(pause) => pause,
+                None if error.class() == Class::Barred => hold(random),
+                None => backoff.pause(random),
+            };
             self.down = Some(Down { backoff, since: now, retry_at: now + pause });
             status.link(&self.name, |link| link.retry_at = Some(clock::now().after(pause)));
         }
@@ -182,18 +195,18 @@ impl Destination {
         let away = matches!(result, Err(error) if error.class().is_away());
         let refused: usize = match result {
             Ok(answers) => each(sent, answers).map(|(sent, answers)| sent.refused(answers)).sum(),
-            Err(_) if away => 0,
+            Err(error) if away || error.was_not_sent() => 0,
             Err(_) => bytes,
         };
         if !away {
             self.down = None;
         }
-        if !matches!(result, Err(error) if error.class().is_away() || error.class() == Class::TooLarge) {
+        if !matches!(result, Err(error) if away || error.was_not_sent() || error.class() == Class::TooLarge) {
             self.turns.answered(bytes, self.stride.bytes(), took);
             self.stride.answered(bytes, took);
         }
         // Without credentials nothing may have been sent, and the link is as it was.
-        let tells = !matches!(result, Err(PutError::Credentials { .. }));
+        let tells = !matches!(result, Err(error) if !away && (error.was_not_sent() || error.class() == Class::Credentials));
         self.open = if tells { !away } else { self.open };
         let part = format!("link {}", self.name);
         let error = result.as_ref().err().filter(|_| away).map(|error| {
@@ -223,7 +236,7 @@ impl Destination {
             link.retry_at = None; // whoever is away is given a time afterwards
             link.refused += refused as u64;
             link.put.observe(took.as_secs_f64());
-            if !matches!(result, Err(PutError::Unreachable { .. } | PutError::Public { .. })) {
+            if !matches!(result, Err(error) if error.was_not_sent()) {
                 link.uploaded += base64_len(bytes) as u64;
             }
         });

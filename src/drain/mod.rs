@@ -48,7 +48,7 @@ use self::{
 };
 use crate::{
     buffer::{Buffer, BufferError, Lane},
-    clock::{Belief, Clock, Trust},
+    clock::{Belief, Trust},
     config::{Aggregation, DrainOrder},
     kinesis::{Answer, PutError, Record},
     status::{BEAT, LaneState, Status},
@@ -60,8 +60,8 @@ pub struct DrainSettings {
     pub destinations: Vec<(String, Outlet)>,
     /// Every stream that is configured.
     pub streams: Vec<StreamSettings>,
-    /// While it is wrong, nothing is sent.
-    pub clock: Clock,
+    /// What is believed of the clock, once the buffer knows it: while it is wrong, nothing is sent.
+    pub clock: watch::Receiver<Belief>,
     /// Uniform in 0..1; for waits.
     pub random: fn() -> f64,
 }
@@ -144,7 +144,7 @@ impl Drain {
             destinations,
             buffer,
             status,
-            clock: settings.clock.changes(),
+            clock: settings.clock,
             random: settings.random,
             in_flight: FuturesUnordered::new(),
             looks: FuturesUnordered::new(),

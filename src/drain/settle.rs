@@ -151,7 +151,7 @@ impl Drain {
                 sent.iter().for_each(|sent| stream.flows[stream.lanes[sent.index].flow].retries += sent.records as u64);
                 let index = stream.destination;
                 self.streams.iter_mut().filter(|stream| stream.destination == index).for_each(Stream::was_away);
-                self.destinations[index].is_away(now, started, class, random, &self.status);
+                self.destinations[index].is_away(now, started, error, random, &self.status);
             }
             Class::Throttled => {
                 for sent in sent {

@@ -67,7 +67,7 @@ impl Seen {
     }
 }
 
-/// `text` on one line, without what may be a secret, and not long.
+/// `text` on one line, without what may be a secret, and not long; and without "; ", which parts what is wrong from what to do.
 pub(super) fn harmless(text: &str) -> String {
     let may_be_secret = |run: &str| run.len() >= SECRET_LEN;
     let in_run = |letter: char| letter.is_ascii_alphanumeric() || "+/=%".contains(letter);
@@ -82,6 +82,7 @@ pub(super) fn harmless(text: &str) -> String {
             shown += &piece[run.len()..];
         }
     }
+    let shown = shown.replace("; ", ", ");
     match shown.char_indices().nth(2 * SHOWN_BYTES) {
         Some((end, _)) => format!("{}…", &shown[..end]),
         None => shown,
@@ -134,6 +135,7 @@ mod tests {
         assert_eq!(harmless("<html>\r\n  <h1>502\u{7} Bad Gateway</h1>"), "<html> <h1>502 Bad Gateway</h1>");
         assert_eq!(harmless(&"no ".repeat(1000)).chars().count(), 2 * SHOWN_BYTES + 1);
         assert_eq!(harmless(""), "");
+        assert_eq!(harmless("it is so; do that"), "it is so, do that");
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::{
     Answer, Arrived, Cause, ClientError, DescribeError, Distribution, Page, Position, PutError, ReadError, Record, Rehearsal,
     Service, Shard, Start, StreamSummary, Trial,
     answer::harmless,
+    clock::ServiceClock,
+    credentials::{Fault, HeldCredentials},
     error::{Verdict, verdict},
     guard::SystemNames,
     limits::MAX_RECORD,
@@ -60,6 +62,11 @@ impl Client {
         self.0.address()
     }
 
+    /// What its requests are signed with, and at what time.
+    pub fn signing(&self) -> (HeldCredentials, ServiceClock) {
+        self.0.signing()
+    }
+
     /// One `PutRecords`, over within `timeout`. The answers are in the order of `records`, and as many.
     pub async fn put(&self, stream: &str, records: Vec<Record>, timeout: Duration) -> Result<Vec<Answer>, PutError> {
         let sent = records.len();
@@ -73,12 +80,12 @@ impl Client {
             Err(source) => return Err(PutError::Invalid { target, source }),
         };
         let request = passage.sdk().put_records().stream_name(stream).set_records(Some(entries)).customize();
-        let way = Way::reading(PUT_ANSWER);
+        let way = passage.way(PUT_ANSWER);
         match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
             Ok(output) => {
                 answers(output.records, sent).map_err(|source| PutError::Unknown { target, source: way.with_answer(source) })
             }
-            Err(failure) => Err(passage.put_error(target, failure).await),
+            Err(failure) => Err(passage.put_error(target, failure)),
         }
     }
 
@@ -87,7 +94,7 @@ impl Client {
         let passage = self.0.passage();
         let target = passage.target(stream);
         let request = passage.sdk().describe_stream_summary().stream_name(stream).customize();
-        let way = Way::reading(SUMMARY_ANSWER);
+        let way = passage.way(SUMMARY_ANSWER);
         match passage.send(SUMMARY_TIMEOUT, &way, |way| request.interceptor(way).send()).await {
             Ok(output) => output
                 .stream_description_summary
@@ -95,9 +102,8 @@ impl Client {
                 .map(summary)
                 .ok_or_else(|| DescribeError::Unknown { target, source: "the answer has no summary".into() }),
             Err(Failure::Barred(address)) => Err(DescribeError::Unknown { target, source: address.into() }),
-            Err(Failure::NoCredentials(source) | Failure::NotSent(source) | Failure::NoAnswer(source)) => {
-                Err(DescribeError::Unknown { target, source })
-            }
+            Err(Failure::NoCredentials(why)) => Err(DescribeError::Unknown { target, source: why.into() }),
+            Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(DescribeError::Unknown { target, source }),
             Err(Failure::Refused(refusal)) => Err(DescribeError::refused(target, refusal)),
         }
     }
@@ -159,7 +165,7 @@ impl Client {
             let passage = client.0.passage_to(place);
             // Without a record it stores nothing anywhere, and the service says that it is invalid, which is an answer too.
             let request = passage.sdk().put_records().stream_name(&stream).set_records(Some(Vec::new())).customize();
-            let asked = passage.send(LOOK_TIMEOUT, &Way::reading(PUT_ANSWER), |way| request.interceptor(way).send()).await;
+            let asked = passage.send(LOOK_TIMEOUT, &passage.way(PUT_ANSWER), |way| request.interceptor(way).send()).await;
             debug!(endpoint = &*passage.target(&stream).endpoint, back = asked.is_ok(), "asked an endpoint whether it is back");
         })
     }
@@ -183,11 +189,11 @@ impl Client {
             Err(source) => return Err(PutError::Invalid { target, source }),
         };
         let request = passage.sdk().put_records().stream_name(stream).records(entry).dry_run(true).customize();
-        let way = Way::reading(PUT_ANSWER);
+        let way = passage.way(PUT_ANSWER);
         match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
             Ok(_) => Ok(Rehearsal { stored: true, at: way.date() }),
             Err(Failure::Refused(refusal)) if refusal.code == DRY_RUN => Ok(Rehearsal { stored: false, at: way.date() }),
-            Err(failure) => Err(passage.put_error(target, failure).await),
+            Err(failure) => Err(passage.put_error(target, failure)),
         }
     }
 }
@@ -198,9 +204,10 @@ async fn ask<T, E: ServiceError, F: Answering<T, E>>(
     start: impl FnOnce(Way) -> F,
 ) -> Result<T, ReadError> {
     let target = passage.target(stream);
-    match passage.send(READ_TIMEOUT, &Way::reading(READ_ANSWER), start).await {
+    match passage.send(READ_TIMEOUT, &passage.way(READ_ANSWER), start).await {
         Ok(output) => Ok(output),
-        Err(Failure::NoCredentials(source)) => Err(ReadError::Refused { target, source }),
+        Err(Failure::NoCredentials(why)) if why.fault() == Fault::TheWay => Err(ReadError::Passing { target, source: why.into() }),
+        Err(Failure::NoCredentials(why)) => Err(ReadError::Refused { target, source: why.into() }),
         Err(Failure::Barred(source)) => Err(ReadError::Public { target, source }),
         Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(ReadError::Passing { target, source }),
         Err(Failure::Refused(refusal)) => Err(ReadError::refused(target, refusal)),

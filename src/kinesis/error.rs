@@ -3,9 +3,13 @@
 //! Invariant: a request is called *unreachable* only when not one byte of it can have left, and *refused* only when the service said
 //! so. Everything else is *unknown*: it may have been stored.
 
-use std::{error::Error, fmt, path::PathBuf, sync::Arc};
+use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use super::guard::PublicAddress;
+use super::{
+    credentials::{CredentialsError, Fault},
+    guard::PublicAddress,
+    tls::Untimely,
+};
 
 /// The error behind an error.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -54,14 +58,17 @@ pub enum ClientError {
     /// The system trusts nobody.
     #[error("this system has no root certificates; install its package ca-certificates, or set `ca`")]
     NoRoots,
-    /// The file with the secret is not there, or not ours alone.
-    #[error("no secret access key in {}; it holds the key and nothing else, and only its owner may read it (chmod 600)", path.display())]
-    Secret {
+    /// The credentials provider's endpoint is not a plain URL.
+    #[error(
+        "{url:?} is no endpoint of a credentials provider; write for example \"https://c1a2b3.credentials.iot.eu-west-1.amazonaws.com\""
+    )]
+    CredentialsEndpoint {
         /// As configured.
-        path: PathBuf,
-        /// Why not.
-        source: Cause,
+        url: String,
     },
+    /// A file with a key, a certificate or a secret can't be used.
+    #[error(transparent)]
+    Credentials(CredentialsError),
 }
 
 /// A service that takes records.
@@ -147,6 +154,11 @@ impl Refusal {
             verdict => verdict,
         }
     }
+
+    /// Whether it is the credentials, or the time of the signature, that the service does not accept.
+    pub(super) fn is_of_credentials(&self) -> bool {
+        self.verdict() == Verdict::Credentials
+    }
 }
 
 impl Error for Refusal {}
@@ -164,7 +176,7 @@ impl fmt::Display for Refusal {
 
 /// A put that failed as a whole.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "every variant has the same two fields: on what, and why")]
+#[expect(missing_docs, reason = "every variant says the same two things: on what, and why")]
 pub enum PutError {
     /// Nothing was sent: no name, no route, no connection, no TLS.
     #[error("{target} is out of reach; check the uplink, the endpoint's name and port, and the roots in `ca`")]
@@ -184,7 +196,13 @@ pub enum PutError {
     /// The service, or something in front of it, failed.
     #[error("{target} is not in service; it is tried again until it is")]
     Unavailable { target: Target, source: Cause },
-    /// We have no credentials, or they are expired, unknown or signed at the wrong time.
+    /// We have no credentials, and know why.
+    #[error("no credentials for {target}: {}", why.in_full())]
+    NoCredentials { target: Target, why: Arc<CredentialsError>, pause: Option<Duration> },
+    /// Nothing was sent: this gateway's clock is not within the validity of the endpoint's certificate.
+    #[error("{target} is out of reach: {untimely}")]
+    Untimely { target: Target, untimely: Untimely },
+    /// Ours are expired, unknown or signed at the wrong time.
     #[error("no valid credentials for {target}; check `credentials` and this gateway's clock")]
     Credentials { target: Target, source: Cause },
     /// Known credentials that may not do this, or a key that may not be used.
@@ -240,13 +258,27 @@ impl PutError {
     /// What follows from it.
     pub fn class(&self) -> Class {
         match self {
-            Self::Unreachable { .. } | Self::Unknown { .. } | Self::Unavailable { .. } => Class::Away,
+            Self::Unreachable { .. } | Self::Untimely { .. } | Self::Unknown { .. } | Self::Unavailable { .. } => Class::Away,
+            Self::NoCredentials { why, .. } if why.fault() == Fault::TheWay => Class::Away,
             Self::Public { .. } => Class::Barred,
             Self::Throttled { .. } => Class::Throttled,
             Self::Credentials { .. } => Class::Credentials,
-            Self::Denied { .. } | Self::NoStream { .. } => Class::Held,
+            Self::NoCredentials { .. } | Self::Denied { .. } | Self::NoStream { .. } => Class::Held,
             Self::TooLarge { .. } => Class::TooLarge,
             Self::Invalid { .. } => Class::Invalid,
+        }
+    }
+
+    /// Whether not one byte of the request can have left.
+    pub fn was_not_sent(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Untimely { .. } | Self::NoCredentials { .. } | Self::Public { .. })
+    }
+
+    /// How long nothing is tried in any case, where that is known.
+    pub fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::NoCredentials { pause, .. } => *pause,
+            _ => None,
         }
     }
 

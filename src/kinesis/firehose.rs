@@ -17,9 +17,11 @@ use tracing::debug;
 use super::{
     Answer, Cause, ClientError, PutError, Service, Trial,
     answer::harmless,
+    clock::ServiceClock,
+    credentials::HeldCredentials,
     error::{SLOW_DOWN, Verdict, verdict},
     guard::SystemNames,
-    link::{Failure, LOOK_TIMEOUT, Link, PUT_ANSWER, Way},
+    link::{Failure, LOOK_TIMEOUT, Link, PUT_ANSWER},
 };
 use crate::config::KinesisConfig;
 
@@ -44,6 +46,11 @@ impl Firehose {
         self.0.address()
     }
 
+    /// What its requests are signed with, and at what time.
+    pub fn signing(&self) -> (HeldCredentials, ServiceClock) {
+        self.0.signing()
+    }
+
     /// One `PutRecordBatch`, over within `timeout`. The answers are in the order of `records`, and as many.
     pub async fn put(&self, stream: &str, records: Vec<Vec<u8>>, timeout: Duration) -> Result<Vec<Answer>, PutError> {
         let sent = records.len();
@@ -57,11 +64,11 @@ impl Firehose {
             Err(error) => return Err(PutError::Invalid { target, source: Cause::from(error) }),
         };
         let request = passage.sdk().put_record_batch().delivery_stream_name(stream).set_records(Some(records)).customize();
-        let way = Way::reading(PUT_ANSWER);
+        let way = passage.way(PUT_ANSWER);
         match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
             Ok(output) => answers(output.request_responses, sent)
                 .map_err(|source| PutError::Unknown { target, source: way.with_answer(source) }),
-            Err(failure) => Err(passage.put_error(target, failure).await),
+            Err(failure) => Err(passage.put_error(target, failure)),
         }
     }
 
@@ -74,7 +81,7 @@ impl Firehose {
             let passage = client.0.passage_to(place);
             // Without a record it stores nothing anywhere, and the service says that it is invalid, which is an answer too.
             let request = passage.sdk().put_record_batch().delivery_stream_name(&stream).set_records(Some(Vec::new())).customize();
-            let asked = passage.send(LOOK_TIMEOUT, &Way::reading(PUT_ANSWER), |way| request.interceptor(way).send()).await;
+            let asked = passage.send(LOOK_TIMEOUT, &passage.way(PUT_ANSWER), |way| request.interceptor(way).send()).await;
             debug!(endpoint = &*passage.target(&stream).endpoint, back = asked.is_ok(), "asked an endpoint whether it is back");
         })
     }
@@ -94,10 +101,10 @@ impl Firehose {
     pub async fn knock(&self, place: usize, stream: &str, timeout: Duration) -> Result<(), PutError> {
         let passage = self.0.passage_to(place);
         let request = passage.sdk().put_record_batch().delivery_stream_name(stream).set_records(Some(Vec::new())).customize();
-        match passage.send(timeout, &Way::reading(PUT_ANSWER), |way| request.interceptor(way).send()).await {
+        match passage.send(timeout, &passage.way(PUT_ANSWER), |way| request.interceptor(way).send()).await {
             Ok(_) => Ok(()),
             Err(Failure::Refused(refusal)) if refusal.verdict() == Verdict::Invalid => Ok(()),
-            Err(failure) => Err(passage.put_error(passage.target(stream), failure).await),
+            Err(failure) => Err(passage.put_error(passage.target(stream), failure)),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use aws_config::{SdkConfig, provider_config::ProviderConfig};
-use aws_credential_types::provider::{SharedCredentialsProvider, error::CredentialsError};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::{
     config::{
         BehaviorVersion, ConfigBag, IdentityCache, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
@@ -36,12 +36,14 @@ use aws_smithy_runtime_api::{
 use super::{
     Cause, ClientError, PutError, Refusal, Service, Target,
     answer::{Seen, harmless},
-    credentials::{self, HeldCredentials},
+    clock::ServiceClock,
+    credentials::{CredentialsError, HeldCredentials},
     endpoint::{Endpoint, Resolver},
     error::Verdict,
     failover::Failover,
     guard::{Guard, PublicAddress},
     http::Http,
+    tls::Untimely,
     trial::Trial,
     trust::Trust,
     tunnel::Proxy,
@@ -50,6 +52,9 @@ use crate::{backoff, config::KinesisConfig, reading::Timestamp, status::with_cau
 
 /// For name, TCP and TLS together: four round trips or more, each of up to two seconds on a mobile link that wakes up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A signature is taken for five minutes: one that was refused although the clock was less wrong than this was refused for another
+/// reason. Source: AWS IAM user guide, "Signature Version 4".
+const TOLERATED: Duration = Duration::from_mins(4);
 /// An endpoint that was left and takes longer than this to say anything is not back.
 pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most bytes in the answer to a put: 500 records, each with a shard and a sequence number or a message, are a quarter of it.
@@ -72,6 +77,7 @@ struct Inner<C> {
     failover: Mutex<Failover>,
     credentials: HeldCredentials,
     trial: Trial,
+    clock: ServiceClock,
 }
 
 /// One endpoint.
@@ -112,8 +118,12 @@ impl<C> Link<C> {
         // Whoever issues credentials on this machine or on its cable is not behind the proxy.
         let beyond = proxy.clone().map(|proxy| proxy.no_proxy("localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,fd00:ec2::/32"));
         let ask = Http { guard: guard.clone(), resolver, tls: trust.of_credentials(), proxy: beyond }.client();
-        let ask = ProviderConfig::without_region().with_region(Some(region.clone())).with_http_client(ask);
-        let credentials = HeldCredentials::from(credentials::source(&config.credentials, &ask)?);
+        let clock = ServiceClock::default();
+        let ask = ProviderConfig::without_region()
+            .with_region(Some(region.clone()))
+            .with_http_client(ask)
+            .with_time_source(clock.clone());
+        let credentials = HeldCredentials::open(&config.credentials, &ask, guard.clone(), clock.clone())?;
 
         let trust = Arc::new(trust);
         let trial = Trial {
@@ -133,6 +143,9 @@ impl<C> Link<C> {
                 .http_client(http.client())
                 .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
                 .identity_cache(IdentityCache::no_cache())
+                // Our own clock learns from the answers, and need not be corrected again.
+                .time_source(clock.clone())
+                .disable_clock_skew_correction(true)
                 .retry_config(RetryConfig::disabled())
                 // Nothing but the caller's limit for the rest: a large record takes long on a slow link, and that is no fault.
                 .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
@@ -142,7 +155,7 @@ impl<C> Link<C> {
         };
         let ends: Vec<_> = endpoints.into_iter().map(end).collect();
         let failover = Mutex::new(Failover::of(ends.len()));
-        Ok(Self(Arc::new(Inner { service, ends, failover, credentials, trial })))
+        Ok(Self(Arc::new(Inner { service, ends, failover, credentials, trial, clock })))
     }
 
     /// The URL that the next request goes to.
@@ -161,6 +174,11 @@ impl<C> Link<C> {
     pub(super) fn left(&self) -> Vec<(&str, String)> {
         let failover = self.0.failover();
         failover.left().map(|(place, why)| (&*self.0.ends[place].endpoint.url, why.to_owned())).collect()
+    }
+
+    /// What requests are signed with, and at what time.
+    pub(super) fn signing(&self) -> (HeldCredentials, ServiceClock) {
+        (self.0.credentials.clone(), self.0.clock.clone())
     }
 
     /// The way of the next request.
@@ -200,7 +218,7 @@ impl<C> Passage<'_, C> {
         &self.link.ends[self.place]
     }
 
-    /// The SDK's client. It lives as long as the agent: it learns from every answer how wrong this gateway's clock is.
+    /// The SDK's client.
     pub(super) fn sdk(&self) -> &C {
         &self.end().sdk
     }
@@ -217,15 +235,13 @@ impl<C> Passage<'_, C> {
         way: &Way,
         start: impl FnOnce(Way) -> F,
     ) -> Result<T, Failure> {
-        let exchange = async {
-            // Asked for before the SDK does, which would call it a failed request.
-            match self.link.credentials.get().await {
-                Ok(_) => Ok(start(way.clone()).await.map_err(|error| failure(error, way))),
-                Err(error) => Err(no_credentials(error)),
-            }
-        };
+        // Asked for before the SDK does, which would call it a failed request; and in its own time, which is not that of a put.
+        if let Err(why) = self.link.credentials.get().await {
+            return Err(no_credentials(why));
+        }
+        let exchange = async { start(way.clone()).await.map_err(|error| failure(error, way)) };
         let outcome = match tokio::time::timeout(timeout, exchange).await {
-            Ok(outcome) => outcome?, // without credentials nobody was asked
+            Ok(outcome) => outcome,
             Err(_) => Err(way.failure(format!("no answer within {timeout:?}").into())),
         };
         self.learn(&outcome, way);
@@ -241,6 +257,8 @@ impl<C> Passage<'_, C> {
             Err(Failure::NotSent(_)) => end.resolver.next_turn(),
             // What an HTTP/2 connection did not answer it may never answer again, and it would be used again for an hour.
             Err(Failure::NoAnswer(_)) => way.connection().iter().for_each(ConnectionMetadata::poison),
+            // What was signed at the wrong time says nothing of the credentials; the next signature has the right one.
+            Err(Failure::Refused(refusal)) if refusal.is_of_credentials() && !way.was_untimely() => self.link.credentials.refused(),
             _ => {}
         }
         let (now, mut failover) = (Instant::now(), self.link.failover());
@@ -250,21 +268,23 @@ impl<C> Passage<'_, C> {
         }
     }
 
-    /// Why a put to `target` failed. Credentials that were refused are not used again.
-    pub(super) async fn put_error(&self, target: Target, failure: Failure) -> PutError {
+    /// Why a put to `target` failed.
+    pub(super) fn put_error(&self, target: Target, failure: Failure) -> PutError {
         match failure {
             Failure::Barred(source) => PutError::Public { target, source },
-            Failure::NoCredentials(source) => PutError::Credentials { target, source },
-            Failure::NotSent(source) => PutError::Unreachable { target, source },
+            Failure::NoCredentials(why) => PutError::NoCredentials { target, why, pause: self.link.credentials.pause() },
+            Failure::NotSent(source) => match Untimely::of(&self.end().endpoint.host, &*source) {
+                Some(untimely) => PutError::Untimely { target, untimely },
+                None => PutError::Unreachable { target, source },
+            },
             Failure::NoAnswer(source) => PutError::Unknown { target, source },
-            Failure::Refused(refusal) => {
-                let error = PutError::refused(target, refusal);
-                if matches!(error, PutError::Credentials { .. }) {
-                    self.link.credentials.forget().await;
-                }
-                error
-            }
+            Failure::Refused(refusal) => PutError::refused(target, refusal),
         }
+    }
+
+    /// Watches a request whose answer has at most `answer` bytes.
+    pub(super) fn way(&self, answer: usize) -> Way {
+        Way { connected: Arc::default(), seen: Seen::default(), answer, clock: self.link.clock.clone(), moved: Arc::default() }
     }
 }
 
@@ -277,7 +297,7 @@ impl<T, E, F: Future<Output = Result<T, SdkError<E, HttpResponse>>>> Answering<T
 /// How far a request came that brought nothing.
 pub(super) enum Failure {
     Barred(PublicAddress),
-    NoCredentials(Cause),
+    NoCredentials(Arc<CredentialsError>),
     NotSent(Cause),
     NoAnswer(Cause),
     Refused(Refusal),
@@ -302,12 +322,15 @@ pub(super) struct Way {
     seen: Seen,
     /// Bytes of the answer, at most.
     answer: usize,
+    clock: ServiceClock,
+    /// By how much the answer has moved the service's time.
+    moved: Arc<OnceLock<Duration>>,
 }
 
 impl Way {
-    /// Reads at most `answer` bytes of what comes back.
-    pub(super) fn reading(answer: usize) -> Self {
-        Self { connected: Arc::default(), seen: Seen::default(), answer }
+    /// Whether it was signed at another time than the service's.
+    fn was_untimely(&self) -> bool {
+        self.moved.get().is_some_and(|moved| *moved > TOLERATED)
     }
 
     fn connection(&self) -> Option<ConnectionMetadata> {
@@ -360,6 +383,10 @@ impl Intercept for Way {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
+        let headers = context.response().headers();
+        if let Some(moved) = self.clock.learn(headers.get("date"), headers.get("age")) {
+            self.moved.get_or_init(|| moved);
+        }
         self.seen.watch(context.response_mut(), self.answer);
         Ok(())
     }
@@ -373,10 +400,10 @@ fn proxy(url: &str) -> Result<(ProxyConfig, Proxy), ClientError> {
     Ok((sdks, own))
 }
 
-fn no_credentials(error: CredentialsError) -> Failure {
-    match PublicAddress::in_chain(&error) {
+fn no_credentials(why: Arc<CredentialsError>) -> Failure {
+    match PublicAddress::in_chain(&*why) {
         Some(public) => Failure::Barred(public.clone()),
-        None => Failure::NoCredentials(error.into()),
+        None => Failure::NoCredentials(why),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod answer;
 mod client;
+mod clock;
 mod credentials;
 mod endpoint;
 mod error;
@@ -16,6 +17,7 @@ pub mod guard;
 mod http;
 pub mod limits;
 mod link;
+mod tls;
 mod trial;
 mod trust;
 mod tunnel;
@@ -24,6 +26,8 @@ use std::ops::RangeInclusive;
 
 pub use self::{
     client::{Client, parse_time},
+    clock::ServiceClock,
+    credentials::{CredentialsError, CredentialsNews, Fault, HeldCredentials},
     error::{Cause, Class, ClientError, DescribeError, PutError, ReadError, Refusal, Service, Target},
     firehose::Firehose,
     trial::{Addresses, Broken, Rehearsal, Trial},

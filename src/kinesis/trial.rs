@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Cause,
-    credentials::HeldCredentials,
+    credentials::{CredentialsError, HeldCredentials},
     endpoint::Endpoint,
     guard::{Guard, HostError},
     trust::Trust,
@@ -78,7 +78,7 @@ impl Trial {
     }
 
     /// Asks for credentials. Until when they are good; none: for ever.
-    pub async fn credentials(&self) -> Result<Option<Timestamp>, Cause> {
+    pub async fn credentials(&self) -> Result<Option<Timestamp>, Arc<CredentialsError>> {
         let credentials = self.credentials.get().await?;
         let since = |expiry: std::time::SystemTime| expiry.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let expiry = credentials.expiry().map(since).and_then(|since| i64::try_from(since.as_millis()).ok());

@@ -66,6 +66,22 @@ impl Trust {
     }
 }
 
+/// The certificates that a peer's must come from: those in `ca`, or else the system's.
+pub(super) fn roots(ca: Option<&Path>) -> Result<RootCertStore, ClientError> {
+    match ca {
+        Some(path) => {
+            let pem = read_roots(path).and_then(|pem| parse_roots(&pem));
+            pem.map_err(|source| ClientError::Ca { path: path.to_owned(), source })
+        }
+        None => {
+            let mut roots = RootCertStore::empty();
+            // One that can't be read is missing there, and the handshake says so.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() { Err(ClientError::NoRoots) } else { Ok(roots) }
+        }
+    }
+}
+
 fn read_roots(path: &Path) -> Result<Vec<u8>, Cause> {
     let pem = fs::read(path)?;
     parse_roots(&pem)?;

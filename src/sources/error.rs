@@ -4,7 +4,11 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use crate::{ingest::intake::IntakeClosed, status::what_and_remedy};
+use crate::{
+    identity::{IdentityError, SecretFileError},
+    ingest::intake::IntakeClosed,
+    status::what_and_remedy,
+};
 
 /// A cause whose type is the business of one source alone.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -69,29 +73,27 @@ pub enum SourceError {
         /// As configured.
         url: String,
     },
-    /// A file that the configuration names can't be read.
-    #[error("{} can't be read; check that it exists and that the user that runs headwater may read it", path.display())]
-    Unreadable {
+    /// Certificates or their key can't be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The password can't be had.
+    #[error(transparent)]
+    Password(#[from] SecretFileError),
+    /// A certificate can't be a root.
+    #[error("{} holds a certificate that can't be a root; check that `ca` names the right file", path.display())]
+    WrongRoot {
         /// As configured.
         path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A file that the configuration names holds something else.
-    #[error("{} does not hold {holds}; check that the setting names the right file", path.display())]
-    WrongContent {
-        /// As configured.
-        path: PathBuf,
-        /// What was expected.
-        holds: &'static str,
-    },
-    /// Certificate and key do not fit each other, or this TLS library.
-    #[error("the client certificate can't be used; check that `client_cert` and `client_key` belong together")]
-    ClientCertificate {
         /// What the TLS library said.
         #[source]
-        source: BoxError,
+        source: rustls::Error,
+    },
+    /// The TLS library does not work as it was built.
+    #[error("TLS can't be set up; report it with the log")]
+    Tls {
+        /// What it said.
+        #[source]
+        source: rustls::Error,
     },
     /// No name, no route, nobody listens.
     #[error("no connection to broker {url}; check that the broker runs, its address, and firewalls on the way")]

@@ -19,6 +19,8 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 type Labels<'a> = &'a [(&'a str, &'a str)];
 /// Name, type and help of a metric, and where its value is.
 type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+/// Name and help of a metric, and when something ends, if it does.
+type End = (&'static str, &'static str, fn(&LinkState) -> Option<Timestamp>);
 /// The same with a value for each reason.
 type ByReason = (&'static str, &'static str, &'static str, fn(&Ledger) -> &Reasons);
 
@@ -129,6 +131,20 @@ fn links(text: &mut Text, state: &State) {
         // Of a link that was not tried nothing is known, and 0 would call someone.
         for (destination, link) in state.links.iter().filter(|(_, link)| link.tried() || name != "headwater_link_up") {
             text.sample(name, &[("destination", destination)], number(link));
+        }
+    }
+    let ends: [End; 2] = [
+        ("headwater_credentials_expire_seconds", "When the credentials in use expire, in seconds since 1970.", |link| {
+            link.credentials.expires
+        }),
+        ("headwater_certificate_not_after_seconds", "Until when our certificate is valid, in seconds since 1970.", |link| {
+            link.credentials.certificate_expires
+        }),
+    ];
+    for (name, help, end) in ends {
+        text.family(name, "gauge", help);
+        for (destination, at) in state.links.iter().filter_map(|(destination, link)| Some((destination, end(link)?))) {
+            text.sample(name, &[("destination", destination)], at.0.div_euclid(1000));
         }
     }
     text.family("headwater_put_seconds", "histogram", "Time from sending a request to its answer.");

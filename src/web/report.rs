@@ -13,7 +13,9 @@ use super::{
 use crate::{
     clock::Trust,
     reading::Timestamp,
-    status::{AggregationState, LaneState, Ledger, LinkState, Problem, SourceState, State, StreamState, UNROUTED},
+    status::{
+        AggregationState, CredentialsState, LaneState, Ledger, LinkState, Problem, SourceState, State, StreamState, UNROUTED,
+    },
 };
 
 /// The answer of `GET /api/status`.
@@ -107,6 +109,8 @@ pub struct LinkReport {
     pub error: Option<String>,
     /// When it is tried again, while it is down.
     pub retry_at: Option<Timestamp>,
+    /// What requests are signed with.
+    pub credentials: CredentialsState,
 }
 
 /// In the place of an error: nothing is known of the link, because nothing has had to be sent.
@@ -211,8 +215,8 @@ impl LinkReport {
         let link = state.links.values().find(|link| link.tried() && !link.up).or_else(|| state.links.values().next()).cloned();
         let link = link.unwrap_or_else(|| LinkState { since: started, ..LinkState::default() });
         let tried = link.tried();
-        let LinkState { up, since, endpoint, address, error, retry_at, .. } = link;
-        Self { up, since, endpoint, address, error: if tried { error } else { Some(NOT_TRIED.into()) }, retry_at }
+        let LinkState { up, since, endpoint, address, error, retry_at, credentials, .. } = link;
+        Self { up, since, endpoint, address, error: if tried { error } else { Some(NOT_TRIED.into()) }, retry_at, credentials }
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::report::{BacklogReport, LinkReport, NOT_TRIED, Report, StreamReport};
 use crate::{
     reading::Timestamp,
-    status::{AggregationState, Ledger, Problem, Reasons, SourceState},
+    status::{AggregationState, CredentialsState, Ledger, Problem, Reasons, SourceState},
 };
 
 /// The whole status, some twenty lines.
@@ -23,6 +23,9 @@ pub fn render(report: &Report) -> String {
         let _ = writeln!(text, "{name:<9}{what}");
     };
     line("link", link(&report.link, now));
+    if let Some(what) = credentials(&report.link.credentials, now) {
+        line("signed", what);
+    }
     line("readings", ledger(&report.ledger));
     line("backlog", backlog(&report.backlog, now));
     line(
@@ -45,7 +48,7 @@ pub fn render(report: &Report) -> String {
 }
 
 fn link(link: &LinkReport, now: Timestamp) -> String {
-    let LinkReport { up, since, endpoint, address, error, retry_at } = link;
+    let LinkReport { up, since, endpoint, address, error, retry_at, .. } = link;
     let error = error.as_deref().filter(|error| *error != NOT_TRIED);
     let mut text = match (up, error) {
         (true, _) => format!("up for {}", age(*since, now)),
@@ -65,6 +68,16 @@ fn link(link: &LinkReport, now: Timestamp) -> String {
         text += &format!(": {error}");
     }
     text
+}
+
+/// With what requests are signed, where that ends some time.
+fn credentials(credentials: &CredentialsState, now: Timestamp) -> Option<String> {
+    let CredentialsState { kind, expires, certificate_expires } = credentials;
+    let left = |end: Timestamp| if end > now { format!("valid for {}", age(now, end)) } else { "expired".into() };
+    let of = expires.map(|end| format!("credentials ({kind}) {}", left(end)));
+    let certificate = certificate_expires.map(|end| format!("certificate {}", left(end)));
+    let known: Vec<_> = of.into_iter().chain(certificate).collect();
+    (!known.is_empty()).then(|| known.join(", "))
 }
 
 fn ledger(ledger: &Ledger) -> String {

@@ -6,6 +6,7 @@ mod addresses;
 mod answers;
 mod failover;
 mod firehose;
+mod iot;
 mod kinesalite;
 mod proxy;
 mod scripted;

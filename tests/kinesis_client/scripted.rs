@@ -235,5 +235,5 @@ async fn a_secret_that_is_not_there_is_found_before_anything_is_sent() {
 
     let error = Client::open(&gateway.config).await.unwrap_err();
 
-    assert!(matches!(error, ClientError::Secret { .. }), "{error:?}");
+    assert!(matches!(error, ClientError::Credentials(_)), "{error:?}");
 }

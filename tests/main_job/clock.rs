@@ -1,12 +1,18 @@
 //! What the wall clock does to a gateway: it starts in 1970, jumps, is set, and stands still with the machine.
 
-use std::time::Duration;
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use headwater::clock;
+use headwater::{clock, demo::kinesis::Counts};
 
 use crate::support::{
+    certificates::Authority,
     consumer::{ONCE, Reading},
     gateway::{Gateway, Plan},
+    process::Picture,
 };
 
 const HOUR: i64 = 3600;
@@ -100,9 +106,59 @@ async fn a_clock_that_jumps_back_and_forth_by_hours_keeps_nothing_waiting_and_ch
     }
 
     assert!(gateway.cloud.readings("plant-readings").iter().all(|reading| reading.clk.is_none()));
-    let status = gateway.agent.shows("the clock was set", |status| status.holds_a("/clock/moved_ms")).await;
-    assert!(status.problems().is_empty(), "{:?}", status.problems());
+    let set_and_right = |status: &Picture| status.holds_a("/clock/moved_ms") && status.problems().is_empty();
+    gateway.agent.shows("the clock was set, and all is well", set_and_right).await;
     gateway.agent.stops().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_an_hour_off_costs_one_refused_request_and_the_status_says_so() {
+    for hours in [-1, 1] {
+        let mut gateway = Gateway::new().with_a_clock().set("buffer.hold", "50ms").installs().await;
+        gateway.agent.clock().is_off_by(hours * HOUR);
+        gateway.agent.start();
+        gateway.field.is_listened_to().await;
+
+        for _ in 0..3 {
+            gateway.field.publishes(10).await;
+            assert_eq!(gateway.everything_arrives().await, ONCE);
+        }
+
+        let refused = |counts: Counts| counts.requests - counts.puts - counts.describes;
+        assert_eq!(refused(gateway.cloud.counts()), 1, "{:?}", gateway.cloud.counts());
+        let status = gateway.agent.shows("it says so", |status| !status.problems().is_empty()).await;
+        let side = if hours < 0 { "1h behind" } else { "1h ahead of" };
+        assert!(status.problems()[0].contains(side) && status.problems()[0].contains("timedatectl"), "{:?}", status.problems());
+        // What was learned is the service's time, and not a distance to a clock that may be set.
+        gateway.agent.clock().is_off_by(0);
+        gateway.field.publishes(10).await;
+        assert_eq!(gateway.everything_arrives().await, ONCE);
+        assert_eq!(refused(gateway.cloud.counts()), 1, "{:?}", gateway.cloud.counts());
+        gateway.agent.shows("all is well", |status| status.problems().is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_clock_before_the_certificates_validity_is_called_wrong_and_readings_go_out_when_it_is_set() {
+    let office = Authority::new();
+    let server = office.server_config_from(SystemTime::now() - Duration::from_hours(24));
+    let plan = Gateway::new().with_a_clock().set("buffer.hold", "50ms").cloud(|cloud| cloud.tls = Some(Arc::new(server)));
+    let mut gateway = plan.set("destinations.cloud.ca", "{dir}/office.pem").installs().await;
+    fs::write(gateway.agent.dir().join("office.pem"), office.pem()).unwrap();
+    gateway.agent.clock().is_off_by(-30 * 24 * HOUR);
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+
+    gateway.field.publishes(10).await;
+    let status = gateway.agent.shows("it says why", |status| !status.problems().is_empty()).await;
+    let problems = status.problems();
+    assert!(problems[0].contains("this gateway's clock is wrong: it says") && problems[0].contains("timedatectl"), "{problems:?}");
+    assert!(!problems[0].contains("TLS") && problems.len() == 1, "{problems:?}");
+    gateway.agent.clock().is_off_by(0);
+    gateway.field.publishes(10).await;
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+    gateway.agent.shows("all is well", |status| status.problems().is_empty()).await;
 }
 
 #[tokio::test]

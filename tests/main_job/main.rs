@@ -14,6 +14,7 @@ mod answers;
 mod aside;
 mod backpressure;
 mod clock;
+mod credentials;
 mod delivery;
 mod demo;
 mod disk;

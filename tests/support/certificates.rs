@@ -1,6 +1,6 @@
 //! Certificates that live as long as a test.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -34,13 +34,19 @@ impl Authority {
 
     /// TLS for a server that is called `localhost` and 127.0.0.1.
     pub fn server_config(&self) -> rustls::ServerConfig {
-        let (certificate, key) = self.server();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().expect("ring has them all").with_no_client_auth();
-        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("it was just made")];
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("it was just made");
-        builder.with_single_cert(chain, key).expect("they belong together")
+        config_of(&self.server())
+    }
+
+    /// The same with a certificate that is valid from that time on.
+    pub fn server_config_from(&self, time: SystemTime) -> rustls::ServerConfig {
+        let names = ["localhost", "127.0.0.1"];
+        let change = |params: &mut CertificateParams| params.not_before = time.into();
+        config_of(&self.sign_with("localhost", &names, ExtendedKeyUsagePurpose::ServerAuth, change))
+    }
+
+    /// Certificate and private key of a server with this name, both PEM.
+    pub fn server_called(&self, name: &str) -> (String, String) {
+        self.sign(name, &[name], ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// Certificate and private key of a client, both PEM.
@@ -48,13 +54,39 @@ impl Authority {
         self.sign(name, &[], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// The same as [`Self::client`], but valid until that time.
+    pub fn client_until(&self, name: &str, time: SystemTime) -> (String, String) {
+        self.sign_with(name, &[], ExtendedKeyUsagePurpose::ClientAuth, |params| params.not_after = time.into())
+    }
+
     fn sign(&self, name: &str, also: &[&str], usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        self.sign_with(name, also, usage, |_| {})
+    }
+
+    fn sign_with(
+        &self,
+        name: &str,
+        also: &[&str],
+        usage: ExtendedKeyUsagePurpose,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let names: Vec<_> = also.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).expect("the names are valid");
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages.push(usage);
+        change(&mut params);
         let key = KeyPair::generate().expect("ring makes keys");
         let certificate = params.signed_by(&key, &self.issuer).expect("the authority signs");
         (certificate.pem(), key.serialize_pem())
     }
+}
+
+/// TLS with this certificate and key.
+fn config_of((certificate, key): &(String, String)) -> rustls::ServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().expect("ring has them all").with_no_client_auth();
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("it was just made")];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("it was just made");
+    builder.with_single_cert(chain, key).expect("they belong together")
 }

@@ -16,6 +16,7 @@
 //! | [`namespaces`] | a network of the kernel's own between a gateway and the cloud, thin and lossy; takes root |
 //! | [`campaign`] | a random campaign of faults against one installation, and what became of every reading |
 //! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
+//! | [`iot`] | the credentials provider of AWS IoT |
 //! | [`certificates`] | an authority, and what it signs, for TLS |
 //! | [`part`] | any child process: what it said, how it ended |
 //!
@@ -39,6 +40,7 @@ pub mod decoders;
 pub mod field;
 #[cfg(feature = "demo")]
 pub mod gateway;
+pub mod iot;
 pub mod kinesalite;
 pub mod kinesis;
 pub mod line;

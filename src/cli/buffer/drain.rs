@@ -78,7 +78,7 @@ pub async fn drain(args: &DrainArgs, env: &[(String, String)]) -> Result<ExitCod
     let (finish, give_up) = (CancellationToken::new(), CancellationToken::new());
     // Nothing arrives here, so no boot needs a name.
     let clock = Clock::new(config.device.clock_synchronized.clone(), Boot::default());
-    let stage = agent::drain_stage(&config, destinations, &clock, &[], &known, &buffer, &status);
+    let stage = agent::drain_stage(&config, destinations, clock.changes(), &[], &known, &buffer, &status);
     let mut draining = tokio::spawn(stage.run(finish.clone(), give_up.clone()));
 
     let left = |lanes: &[Lane]| {

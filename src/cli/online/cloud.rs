@@ -17,7 +17,7 @@ use crate::{
         guard::{HostError, PublicAddress},
         limits::OUR_MAX_RECORD,
     },
-    status::with_causes,
+    status::{what_and_remedy, with_causes},
     units::{format_duration, format_utc},
 };
 
@@ -101,11 +101,9 @@ impl Cloud<'_> {
         let expiry = match tokio::time::timeout(SMALL_WITHIN, trial.credentials()).await {
             Ok(Ok(expiry)) => expiry,
             Ok(Err(error)) => {
-                let public = PublicAddress::in_chain(&*error).is_some();
-                let remedy = if public { PRIVATE } else { "check `credentials`, and that whoever issues them can be reached" };
-                // The SDK lists on several lines where it has looked.
-                let why = with_causes(&*error).lines().map(str::trim).collect::<Vec<_>>().join(" ");
-                report.wrong(self.name, format!("no credentials: {why}"), remedy)?;
+                let (what, remedy) = what_and_remedy(&*error);
+                let remedy = if PublicAddress::in_chain(&*error).is_some() { PRIVATE } else { &remedy };
+                report.wrong(self.name, format!("no credentials: {what}"), remedy)?;
                 return Ok(Vec::new());
             }
             Err(_) => {

@@ -1,7 +1,7 @@
 //! Streams and destinations: who takes what, and where it goes.
 
 use super::{
-    LEAST_MEMORY, Problems, kinesis, max_age,
+    LEAST_MEMORY, Problems, credentials, kinesis, max_age,
     values::{MAX_FIREHOSE_NAME, MAX_STREAM_NAME, is_stream_name, is_topic_filter, unknown_placeholders},
 };
 use crate::{
@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             DestinationConfig::Kinesis(service) => kinesis::check(name, "kinesis", service, problems),
             DestinationConfig::Firehose(service) => kinesis::check(name, "firehose", service, problems),
         }
+        credentials::check(name, &destination.service().credentials, problems);
     }
     unrouted(config, problems);
 }

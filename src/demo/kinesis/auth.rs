@@ -1,4 +1,4 @@
-//! Whether a request looks signed: presence and form of a Signature Version 4, its date and its scope.
+//! Whether a request looks signed: presence and form of a Signature Version 4, its time and its scope.
 //!
 //! The signature's value is not computed: the endpoint has no secrets, and the SDK signs with tested code.
 //! Source: AWS IAM user guide, "Elements of an AWS API request signature".
@@ -6,9 +6,13 @@
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 
 use super::answer::Refusal;
+use crate::{reading::Timestamp, units::format_utc};
 
-/// Refuses as the service does what is not signed for `service` in `region`.
-pub fn check(headers: &HeaderMap, service: &str, region: &str) -> Result<(), Refusal> {
+/// How long before or after the service's time a signature may be made, in milliseconds.
+const TOLERATED: i64 = 300_000;
+
+/// Refuses as the service does what is not signed for `service` in `region`, or at another time than `now`.
+pub fn check(headers: &HeaderMap, service: &str, region: &str, now: Timestamp) -> Result<(), Refusal> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let missing = || Refusal::bad("MissingAuthenticationTokenException", "Missing Authentication Token");
     let incomplete = |what: String| Refusal::bad("IncompleteSignatureException", what);
@@ -47,6 +51,15 @@ pub fn check(headers: &HeaderMap, service: &str, region: &str) -> Result<(), Ref
     if !date.starts_with(day) || day.len() != 8 {
         return wrong_scope(format!("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {day}."));
     }
+    let basic = |time: Timestamp| format_utc(time).replace(['-', ':'], "");
+    let (earliest, latest) = (basic(Timestamp(now.0 - TOLERATED)), basic(Timestamp(now.0 + TOLERATED)));
+    // Of times in this form the order of letters is that of time.
+    if date < earliest.as_str() {
+        return wrong_scope(format!("Signature expired: {date} is now earlier than {earliest} ({} - 5 min.)", basic(now)));
+    }
+    if date > latest.as_str() {
+        return wrong_scope(format!("Signature not yet current: {date} is still later than {latest} ({} + 5 min.)", basic(now)));
+    }
     Ok(())
 }
 
@@ -67,7 +80,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, authorization.parse().unwrap());
         headers.insert("x-amz-date", date.parse().unwrap());
-        check(&headers, "kinesis", "eu-west-1").map_err(|refusal| refusal.code)
+        // 2026-11-21T12:04:00Z
+        check(&headers, "kinesis", "eu-west-1", Timestamp(1_795_262_640_000)).map_err(|refusal| refusal.code)
     }
 
     fn signed_for(scope: &str, headers: &str) -> String {
@@ -86,6 +100,8 @@ mod tests {
         assert_eq!(code(&signed_for("20261120/eu-west-1/kinesis", headers), date), Err("InvalidSignatureException"));
         assert_eq!(code(&signed_for("20261121/eu-west-1/kinesis", "host"), date), Err("InvalidSignatureException"));
         assert_eq!(code(&signed_for("20261121/eu-west-1/kinesis", headers), "today"), Err("IncompleteSignatureException"));
+        assert_eq!(code(&signed_for("20261121/eu-west-1/kinesis", headers), "20261121T115859Z"), Err("InvalidSignatureException"));
+        assert_eq!(code(&signed_for("20261121/eu-west-1/kinesis", headers), "20261121T120901Z"), Err("InvalidSignatureException"));
         assert_eq!(code("Bearer x", date), Err("MissingAuthenticationTokenException"));
         assert_eq!(code("AWS4-HMAC-SHA256 Credential=a", date), Err("IncompleteSignatureException"));
     }

@@ -93,7 +93,7 @@ impl Shared {
         let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
         let moment = self.moment();
         if let Some(operation) = target.strip_prefix("Firehose_20150804.") {
-            auth::check(headers, "firehose", &self.region)?;
+            auth::check(headers, "firehose", &self.region, moment.wall)?;
             return match operation {
                 "PutRecordBatch" => {
                     let batch = Batch::of(body).inspect_err(|_| self.lock().store.counts.broken_rules += 1)?;
@@ -102,7 +102,7 @@ impl Shared {
                 _ => Err(no_operation(target)),
             };
         }
-        auth::check(headers, "kinesis", &self.region)?;
+        auth::check(headers, "kinesis", &self.region, moment.wall)?;
         match target.strip_prefix("Kinesis_20131202.").unwrap_or_default() {
             "PutRecords" => {
                 let checked = Put::many(body).inspect_err(|_| self.lock().store.counts.broken_rules += 1)?;

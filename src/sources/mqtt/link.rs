@@ -5,18 +5,18 @@
 use std::{path::Path, sync::Arc};
 
 use http::Uri;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName, sign::SingleCertAndKey};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
 
-use crate::{config::MqttConfig, sources::error::SourceError};
+use crate::{
+    config::MqttConfig,
+    identity::{Identity, Secret, certificates, read_secret},
+    sources::error::SourceError,
+};
 
 /// Bytes both ways.
 pub trait Link: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -37,58 +37,40 @@ pub async fn open(config: &MqttConfig) -> Result<Box<dyn Link>, SourceError> {
     }
 
     let name = ServerName::try_from(host).map_err(|_| SourceError::BrokerUrl { url: url.clone() })?;
-    let connector = TlsConnector::from(Arc::new(client_config(config).await?));
+    let connector = TlsConnector::from(Arc::new(client_config(config)?));
     let tls = connector.connect(name, tcp).await.map_err(|source| SourceError::BrokerTls { url: url.clone(), source })?;
     Ok(Box::new(tls))
 }
 
-async fn client_config(config: &MqttConfig) -> Result<ClientConfig, SourceError> {
+/// Reads some small files, once a connection; what it takes beside the handshake does not count.
+fn client_config(config: &MqttConfig) -> Result<ClientConfig, SourceError> {
     let mut roots = RootCertStore::empty();
     match &config.ca {
         Some(path) => {
-            let wrong = || SourceError::WrongContent { path: path.clone(), holds: "a CA certificate" };
-            for root in certificates(path).await? {
-                roots.add(root).map_err(|_| wrong())?;
+            for root in certificates(path)? {
+                roots.add(root).map_err(|source| SourceError::WrongRoot { path: path.clone(), source })?;
             }
         }
-        // What can't be read here is missing there, and the handshake says so. This is also the only reading that is not
-        // asynchronous: some milliseconds, once a connection.
+        // What can't be read here is missing there, and the handshake says so.
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
 
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|source| SourceError::ClientCertificate { source: source.into() })?
+        .map_err(|source| SourceError::Tls { source })?
         .with_root_certificates(roots);
-    match (&config.client_cert, &config.client_key) {
+    Ok(match (&config.client_cert, &config.client_key) {
         (Some(certificate), Some(key)) => {
-            let chain = certificates(certificate).await?;
-            let wrong = || SourceError::WrongContent { path: key.clone(), holds: "a private key" };
-            let key = PrivateKeyDer::from_pem_slice(&read(key).await?).map_err(|_| wrong())?;
-            builder.with_client_auth_cert(chain, key).map_err(|source| SourceError::ClientCertificate { source: source.into() })
+            let identity = Identity::load(certificate, key)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified)))
         }
-        _ => Ok(builder.with_no_client_auth()),
-    }
-}
-
-async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SourceError> {
-    let pem = read(path).await?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(SourceError::WrongContent { path: path.to_owned(), holds: "a certificate" }),
-    }
+        _ => builder.with_no_client_auth(),
+    })
 }
 
 /// The password, without the line end that editors add.
-pub async fn password(path: &Path) -> Result<String, SourceError> {
-    let text = String::from_utf8(read(path).await?)
-        .map_err(|_| SourceError::WrongContent { path: path.to_owned(), holds: "UTF-8 text" })?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, SourceError> {
-    tokio::fs::read(path).await.map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })
+pub fn password(path: &Path) -> Result<Secret, SourceError> {
+    Ok(read_secret(path)?)
 }
 
 #[derive(Debug, PartialEq)]

@@ -79,7 +79,7 @@ impl<'a> Session<'a> {
     async fn shake_hands(source: &'a Source) -> Result<Self, SourceError> {
         let config = &source.config;
         let password = match &config.password_file {
-            Some(path) => link::password(path).await?,
+            Some(path) => link::password(path)?.into_revealed(),
             None => String::new(),
         };
         let keep_alive = u16::try_from(config.keep_alive.as_secs()).unwrap_or(u16::MAX).max(1);

@@ -23,7 +23,7 @@ pub async fn try_out(config: &MqttConfig, client_id: &str) -> Result<(), SourceE
 
 async fn meet(config: &MqttConfig, client_id: &str) -> Result<(), SourceError> {
     let password = match &config.password_file {
-        Some(path) => link::password(path).await?,
+        Some(path) => link::password(path)?.into_revealed(),
         None => String::new(),
     };
     let login = config.username.as_ref().map(|username| Login { username: username.clone(), password });

@@ -1,0 +1,141 @@
+//! Renews the credentials of one destination in time, and tells what is known of them and of the clock that they show.
+//!
+//! Invariant: nothing is asked for that no request has needed, so a gateway that sends nothing asks for nothing.
+
+use std::{pin::pin, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    clock::{self, Belief},
+    drain::Outlet,
+    kinesis::CredentialsNews,
+    reading::Timestamp,
+    status::{Status, what_and_remedy},
+    units::{format_duration, format_utc},
+};
+
+/// Between two looks at a certificate's file and its days.
+const PERIOD: Duration = Duration::from_hours(1);
+/// From so many days before its end on, a certificate is a problem: time enough for a visit on site.
+const DAYS_BEFORE: i64 = 30;
+/// A day, in milliseconds.
+const DAY: i64 = 86_400_000;
+/// A clock that is wrong by less, in milliseconds, is nobody's problem: answers may take as long.
+const TOLERATED: i64 = 120_000;
+
+/// Works until `stop`.
+pub(super) async fn keep(
+    destination: String,
+    outlet: Outlet,
+    mut clock: watch::Receiver<Belief>,
+    status: Status,
+    stop: CancellationToken,
+) {
+    let (credentials, service) = outlet.signing();
+    let mut news = credentials.news();
+    let mut renewals = pin!(credentials.renewals());
+    loop {
+        let known = news.borrow_and_update().clone();
+        tell(&destination, &known, &status);
+        tell_time(&destination, service.ahead(), &status);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = news.changed() => {}
+            () = service.moved() => {}
+            Ok(()) = clock.changed() => {}
+            never = &mut renewals => match never {},
+            () = sleep(PERIOD) => credentials.look_at_certificate(),
+        }
+    }
+}
+
+/// Says by how much the service's clock is ahead of ours, if that is worth a word.
+fn tell_time(destination: &str, ahead: Option<i64>, status: &Status) {
+    let part = format!("time {destination}");
+    match ahead.filter(|ahead| ahead.abs() > TOLERATED) {
+        Some(ahead) => {
+            let minutes = Duration::from_mins((ahead.unsigned_abs() + 30_000) / 60_000);
+            let side = if ahead > 0 { "behind" } else { "ahead of" };
+            let what = format!("this gateway's clock is {} {side} that of {destination}", format_duration(minutes));
+            let remedy = "let it reach a time server (timedatectl tells); what is sent is signed by the other clock, but readings have \
+                          the time of this one";
+            if status.problem(&part, clock::now(), what.clone(), remedy) {
+                warn!(destination, "{what}; {remedy}");
+            }
+        }
+        None => drop(status.solved(&part)),
+    }
+}
+
+fn tell(destination: &str, known: &CredentialsNews, status: &Status) {
+    let CredentialsNews { kind, expiry, certificate, failure } = known;
+    let now = clock::now();
+    status.link(destination, |link| {
+        link.credentials.kind = kind;
+        link.credentials.expires = *expiry;
+        link.credentials.certificate_expires = certificate.as_ref().map(|(_, validity)| validity.to);
+    });
+
+    let part = format!("credentials {destination}");
+    match (failure, expiry.filter(|expiry| *expiry > now)) {
+        // Without any, requests fail, and that is told.
+        (Some(why), Some(expiry)) => {
+            let (what, remedy) = what_and_remedy(&**why);
+            let what = format!("the credentials of {destination}, valid until {}, can't be renewed: {what}", format_utc(expiry));
+            if status.problem(&part, now, what.clone(), &remedy) {
+                warn!(destination, "{what}; {remedy}");
+            }
+        }
+        _ => {
+            if status.solved(&part) && failure.is_none() {
+                info!(destination, "the credentials are renewed again");
+            }
+        }
+    }
+
+    let part = format!("certificate {destination}");
+    let end = certificate.as_ref().and_then(|(path, validity)| Some((path, ending(validity.to, now)?)));
+    match end {
+        Some((path, when)) => {
+            let what = format!("the certificate {} {when}", path.display());
+            let remedy = "put a renewed one in its place, with its key; it is read without a restart";
+            if status.problem(&part, now, what.clone(), remedy) {
+                warn!(destination, "{what}; {remedy}");
+            }
+        }
+        None => {
+            if status.solved(&part) {
+                info!(destination, "the certificate has been renewed");
+            }
+        }
+    }
+}
+
+/// What is to be said of a certificate that is valid until `end`; none while that is far away.
+fn ending(end: Timestamp, now: Timestamp) -> Option<String> {
+    let days = (end.0 - now.0).div_euclid(DAY);
+    match days {
+        ..0 => Some(format!("has expired on {}", format_utc(end))),
+        0 => Some(format!("expires within a day, on {}", format_utc(end))),
+        1..DAYS_BEFORE => Some(format!("expires in {days} days, on {}", format_utc(end))),
+        DAYS_BEFORE.. => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_a_problem_from_thirty_days_before_its_end_on() {
+        let end = Timestamp(1_795_219_200_000);
+        let said = |days: i64| ending(end, Timestamp(end.0 - days * DAY));
+        assert_eq!(said(30), None);
+        assert_eq!(ending(end, Timestamp(end.0 - 30 * DAY + 1)).unwrap(), "expires in 29 days, on 2026-11-21T00:00:00Z");
+        assert!(said(0).unwrap().starts_with("expires within a day"));
+        assert!(said(-1).unwrap().starts_with("has expired on 2026-11-21"));
+    }
+}

@@ -1,0 +1,228 @@
+//! Who the gateway is to AWS: a device certificate, or a program; and that nobody sees its secrets.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, SystemTime},
+};
+
+use headwater::demo::kinesis::Failure;
+use rumqttc::MqttOptions;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use toml::{Table, Value};
+
+use crate::support::{
+    certificates::Authority,
+    consumer::ONCE,
+    gateway::{Gateway, Plan},
+    iot::{HOST, Provider, Reply, SECRET, TOKEN},
+    process::headwater,
+    publisher::Publisher,
+    within,
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+#[tokio::test]
+async fn readings_go_out_with_what_the_device_certificate_gets() {
+    let site = Site::new().await;
+    let mut gateway = site.installs(site.plan()).await;
+
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(100).await;
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+    let asked = site.provider.asked();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0].thing.as_deref(), Some("gw-1"), "the device's name is filled in");
+    let shown = gateway.agent.shows("what it signs with", |status| status.holds_a("/link/credentials/expires")).await;
+    assert_eq!(shown.text("/link/credentials/kind"), "iot");
+    assert!(shown.holds_a("/link/credentials/certificate_expires"));
+    assert!(shown.problems().is_empty(), "{:?}", shown.problems());
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
+async fn while_there_are_no_credentials_readings_wait_and_the_status_says_what_to_do() {
+    let site = Site::new().await;
+    let mut gateway = site.installs(site.plan()).await;
+    site.provider.answers(Reply::Refusal(404, "Role alias does not exist"));
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+
+    gateway.field.publishes(10).await;
+    let status = gateway.agent.shows("it says why", |status| !status.problems().is_empty()).await;
+
+    let problems = status.problems();
+    assert!(problems[0].contains("Role alias does not exist") && problems[0].contains("create-role-alias"), "{problems:?}");
+    assert_eq!((status.count("/ledger/buffered"), status.text("/state")), (10, "buffering"));
+    gateway.field.publishes(10).await;
+    gateway.holds(20).await;
+    assert_eq!(site.provider.asked().len(), 1);
+    assert_eq!(gateway.cloud.counts().requests, 0);
+
+    site.provider.answers(Reply::Credentials(Duration::from_hours(1)));
+    gateway.agent.stops().await;
+    gateway.agent.start();
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
+async fn a_certificate_that_ends_in_ten_days_is_a_problem_today() {
+    let site = Site::new().await;
+    let mut gateway = site.installs(site.plan()).await;
+    let pair = site.devices.client_until("gw-1", SystemTime::now() + 10 * DAY + DAY / 2);
+    put_pair(&gateway, &pair);
+
+    gateway.agent.start();
+    let status = gateway.agent.shows("it says so", |status| !status.problems().is_empty()).await;
+
+    let problems = status.problems();
+    assert!(problems[0].contains("device.pem expires in 10 days") && problems[0].contains("renewed one"), "{problems:?}");
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(10).await;
+    assert_eq!(gateway.everything_arrives().await, ONCE, "it works until then");
+}
+
+#[tokio::test]
+async fn readings_go_out_with_what_a_program_prints_and_its_account_changes_no_endpoint() {
+    let script = format!(
+        r#"echo '{{"Version":1,"AccessKeyId":"ASIA1","SecretAccessKey":"{SECRET}","SessionToken":"{TOKEN}","Expiration":"2100-01-01T00:00:00Z","AccountId":"123456789012"}}'"#
+    );
+    let command: Vec<Value> = ["/bin/sh", "-c", &script].into_iter().map(Value::from).collect();
+    let plan = Gateway::new().set("destinations.cloud.credentials.kind", "process");
+    let mut gateway = plan.set("destinations.cloud.credentials.command", command).starts().await;
+
+    gateway.field.publishes(100).await;
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+    let shown = gateway.agent.shows("what it signs with", |status| status.holds_a("/link/credentials/expires")).await;
+    assert_eq!(shown.text("/link/credentials/kind"), "process");
+}
+
+#[tokio::test]
+async fn a_key_may_be_one_of_the_credentials_that_systemd_gives() {
+    let site = Site::new().await;
+    let plan = site.plan().set("destinations.cloud.credentials.key", "$CREDENTIALS_DIRECTORY/device-key");
+    let mut gateway = site.installs(plan).await;
+    let folder = gateway.agent.dir().join("credentials");
+    fs::create_dir(&folder).unwrap();
+    fs::rename(gateway.agent.dir().join("device.key"), folder.join("device-key")).unwrap();
+    gateway.agent.finds("CREDENTIALS_DIRECTORY", folder.to_str());
+
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(10).await;
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+}
+
+#[tokio::test]
+async fn no_secret_is_in_a_log_a_status_a_page_or_a_configuration_that_is_shown() {
+    let site = Site::new().await;
+    let plan = site
+        .plan()
+        .set("http.listen", "127.0.0.1:0")
+        .set("sources.broker.username", "gateway")
+        .set("sources.broker.password_file", "{dir}/password")
+        .broker(|broker| broker.password("gateway", PASSWORD));
+    let mut gateway = site.installs(plan).await;
+    secret_file(&gateway, "password", PASSWORD);
+    gateway.agent.finds("HEADWATER_LOG", Some("trace"));
+    let mut options = MqttOptions::new("sensors", "127.0.0.1", gateway.field.broker.port());
+    options.set_credentials("gateway", PASSWORD);
+    gateway.field.publishes_through(Publisher::with(options));
+    for failure in [Failure::Code("InvalidSignatureException"), Failure::Page(403)] {
+        gateway.cloud.fail_next(1, failure);
+    }
+
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(10).await;
+    gateway.agent.shows("it has tried", |status| status.text("/link/error").contains("HTTP 403")).await;
+    let line = gateway.agent.logs("the page is at").await;
+    let page = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let mut seen = String::new();
+    for path in ["/", "/api/status", "/metrics", "/healthz"] {
+        seen += &get(page, path).await;
+    }
+    for args in [["show", "--config"], ["check", "--files"]] {
+        let output = headwater(args.iter().map(Into::into).chain([gateway.agent.config().into_os_string()])).await;
+        seen += &String::from_utf8_lossy(&output.stdout);
+        seen += &String::from_utf8_lossy(&output.stderr);
+    }
+    gateway.agent.stops().await;
+    seen += &gateway.agent.last_log();
+    assert_eq!(site.provider.asked().len(), 1);
+
+    assert!(seen.contains("TRACE") && seen.contains(HOST), "it was looked at everywhere");
+    let key = fs::read_to_string(gateway.agent.dir().join("device.key")).unwrap();
+    let key = key.lines().nth(1).unwrap();
+    for secret in [SECRET, TOKEN, PASSWORD, key] {
+        let line = seen.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None);
+    }
+}
+
+async fn get(address: &str, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within(path, String::new, connection.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+const PASSWORD: &str = "open-sesame-of-the-tests";
+
+/// What stands around a gateway with a device certificate.
+struct Site {
+    provider: Provider,
+    own: Authority,
+    devices: Authority,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let (own, devices) = (Authority::new(), Authority::new());
+        Self { provider: Provider::start(&own, &devices).await, own, devices }
+    }
+
+    fn plan(&self) -> Plan {
+        let pins = Table::from_iter([(HOST.to_owned(), Value::from(vec!["127.0.0.1"]))]);
+        let at = |key: &str| format!("destinations.cloud.credentials.{key}");
+        Gateway::new()
+            .set("buffer.hold", "50ms")
+            .set("destinations.cloud.resolve", pins)
+            .set(&at("kind"), "iot")
+            .set(&at("endpoint"), self.provider.url())
+            .set(&at("role_alias"), "gateway")
+            .set(&at("thing_name"), "{device.id}")
+            .set(&at("ca"), "{dir}/root.pem")
+            .set(&at("cert"), "{dir}/device.pem")
+            .set(&at("key"), "{dir}/device.key")
+    }
+
+    /// With a certificate of ours.
+    async fn installs(&self, plan: Plan) -> Gateway {
+        let gateway = plan.installs().await;
+        fs::write(gateway.agent.dir().join("root.pem"), self.own.pem()).unwrap();
+        put_pair(&gateway, &self.devices.client("gw-1"));
+        gateway
+    }
+}
+
+fn put_pair(gateway: &Gateway, (certificate, key): &(String, String)) {
+    fs::write(gateway.agent.dir().join("device.pem"), certificate).unwrap();
+    secret_file(gateway, "device.key", key);
+}
+
+fn secret_file(gateway: &Gateway, name: &str, content: &str) {
+    let path = gateway.agent.dir().join(name);
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
