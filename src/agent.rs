@@ -30,6 +30,7 @@ use crate::{
     clock::{Belief, Boot, Clock},
     config::{Config, DestinationConfig, SourceConfig, StreamConfig},
     drain::{self, Drain, DrainSettings, Outlet},
+    file::{self, Folder},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
     kinesis::{Client, ClientError, Firehose},
     reading::SourceId,
@@ -295,6 +296,7 @@ pub(crate) async fn open_destinations(config: &Config) -> Result<BTreeMap<String
         let outlet = match destination {
             DestinationConfig::Kinesis(config) => Client::open(config).await.map(Outlet::Kinesis),
             DestinationConfig::Firehose(config) => Firehose::open(config).await.map(Outlet::Firehose),
+            DestinationConfig::File(file) => Ok(Outlet::Folder(Folder::new(file, &config.device.id))),
         };
         outlets.insert(name.clone(), outlet.map_err(|source| AgentError::Destination { name: name.clone(), source })?);
     }
@@ -370,7 +372,7 @@ pub(crate) fn drain_stage(
     let stream = |(name, stream): (&String, &StreamConfig)| {
         Some(drain::StreamSettings {
             name: name.clone(),
-            target: stream.stream.clone(),
+            target: target_of(config, name, stream),
             destination: destinations.iter().position(|(destination, _)| *destination == stream.destination)?,
             linger: stream.linger,
             aggregation: stream.aggregation,
@@ -383,6 +385,16 @@ pub(crate) fn drain_stage(
     let streams = config.streams.iter().filter_map(stream).collect();
     let settings = DrainSettings { destinations, streams, clock, random: backoff::random };
     Drain::new(settings, buffer.clone(), status.clone())
+}
+
+/// What a stream is called where it leads to.
+fn target_of(config: &Config, name: &str, stream: &StreamConfig) -> String {
+    match config.destinations.get(&stream.destination) {
+        Some(DestinationConfig::File(_)) => {
+            file::target(if stream.stream.is_empty() { name } else { &stream.stream }, stream.encoding)
+        }
+        _ => stream.stream.clone(),
+    }
 }
 
 fn source_stage(

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! sources ──▶ ingest ──▶ buffer ◀── drain ──▶ kinesis      (read the modules in this order)
-//!  mqtt        route      memory,    lanes      PutRecords
-//!  serial      encode     SQLite     pacing     KPL aggregates
+//!  mqtt        route      memory,    lanes      PutRecords, Firehose
+//!  serial      encode     SQLite     pacing  ─▶ file
+//!                                               a folder of files
 //! ```
 //!
 //! Promises, in the order of their importance:
@@ -17,7 +18,7 @@
 //! A module imports only from lower ranks:
 //!
 //! ```text
-//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis → record → config, status, clock → reading, units, backoff, addresses, identity
+//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis, file → record → config, status, clock → reading, units, backoff, addresses, identity
 //! ```
 //!
 //! `buffer` does not know Kinesis, `kinesis` does not know SQLite. In the agent, the types of rumqttc, rusqlite and the AWS SDK stay
@@ -36,6 +37,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod drain;
+pub mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod identity;

@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::{
     consumer::ONCE,
+    files::{Files, is_open},
     gateway::{Gateway, Plan},
     process::headwater,
 };
@@ -68,6 +69,23 @@ async fn each_command_refuses_a_live_buffer_and_names_the_process_that_has_it() 
         let owner = format!("process {} (`", gateway.agent.id());
         assert!(says.contains(&owner), "{command}: {owner} is not in {says}");
     }
+}
+
+#[tokio::test]
+async fn what_a_card_holds_is_written_to_files() {
+    let mut gateway = full(Gateway::new().into_files()).await;
+    gateway.agent.power_off().await;
+    let (_folder, copy) = card(&buffer_of(&gateway));
+    let files = Files::of(&gateway);
+    files.appear();
+
+    let mut drain = gateway.agent.does(["buffer".as_ref(), "drain".as_ref(), copy.as_os_str()]);
+
+    assert_eq!(drain.ends().await.code(), Some(0), "{}", drain.err.all());
+    let consumer = files.consumer();
+    consumer.lacks_nothing();
+    assert_eq!((consumer.distinct(), consumer.repeats), (WAITING, ONCE));
+    assert!(files.names().iter().all(|name| !is_open(name)), "{:?}", files.names());
 }
 
 #[tokio::test]

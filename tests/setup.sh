@@ -34,6 +34,7 @@ missing_debian_packages() {
     [ "$(id -u)" != 0 ] || has tc || echo iproute2
     [ "$(id -u)" != 0 ] || has nft || echo nftables
     has node || echo nodejs
+    has zstd || echo zstd
     has npm || echo npm
     has systemd-analyze || echo systemd
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv

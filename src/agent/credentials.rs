@@ -34,7 +34,10 @@ pub(super) async fn keep(
     status: Status,
     stop: CancellationToken,
 ) {
-    let (credentials, service) = outlet.signing();
+    let Some((credentials, service)) = outlet.signing() else {
+        // A stage ends when it is told to.
+        return stop.cancelled().await;
+    };
     let mut news = credentials.news();
     let mut renewals = pin!(credentials.renewals());
     loop {

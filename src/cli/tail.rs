@@ -11,6 +11,7 @@ use std::{
     fmt,
     io::{self, ErrorKind, Write},
     ops::RangeInclusive,
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -122,6 +123,14 @@ pub enum TailError {
         /// As given.
         stream: String,
     },
+    /// It is in files.
+    #[error("[streams.{stream}] leads to files, which need no tail; read {}, of which .part is being written", path.display())]
+    Files {
+        /// As given.
+        stream: String,
+        /// All of them.
+        path: PathBuf,
+    },
     /// The destination's settings can't be used.
     #[error("[destinations.{destination}] can't be used")]
     Settings {
@@ -209,6 +218,10 @@ fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a StreamConfig, &'a Kin
     match config.destinations.get(&stream.destination) {
         Some(DestinationConfig::Kinesis(kinesis)) => Ok((stream, kinesis)),
         Some(DestinationConfig::Firehose(_)) => Err(TailError::HandedOn { stream: name.to_owned() }),
+        Some(DestinationConfig::File(file)) => {
+            let path = file.path.join(format!("*-{}*", if stream.stream.is_empty() { name } else { &stream.stream }));
+            Err(TailError::Files { stream: name.to_owned(), path })
+        }
         None => Err(TailError::NoDestination { stream: name.to_owned(), destination: stream.destination.clone() }),
     }
 }

@@ -5,6 +5,7 @@
 
 mod credentials;
 mod files;
+mod folder;
 mod kinesis;
 mod sources;
 mod streams;

@@ -11,7 +11,7 @@ use serde::{
 };
 
 use super::{
-    CredentialsConfig, DestinationConfig, FramingConfig, IotConfig, KinesisConfig, MqttConfig, SerialConfig, SourceConfig,
+    CredentialsConfig, DestinationConfig, FileConfig, FramingConfig, IotConfig, KinesisConfig, MqttConfig, SerialConfig, SourceConfig,
     mistake::one_of, sources::default_max_frame,
 };
 use crate::units::ByteCount;
@@ -35,12 +35,13 @@ impl ByKind for SourceConfig {
 }
 
 impl ByKind for DestinationConfig {
-    const KINDS: &'static [&'static str] = &["kinesis", "firehose"];
+    const KINDS: &'static [&'static str] = &["kinesis", "firehose", "file"];
 
     fn read<'de, D: Deserializer<'de>>(kind: &str, rest: D) -> Result<Self, D::Error> {
         match kind {
             "kinesis" => KinesisConfig::deserialize(rest).map(Self::Kinesis),
-            _ => KinesisConfig::deserialize(rest).map(Self::Firehose),
+            "firehose" => KinesisConfig::deserialize(rest).map(Self::Firehose),
+            _ => FileConfig::deserialize(rest).map(Self::File),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod check;
 mod credentials;
 mod endpoints;
+mod file;
 mod fleet;
 mod kinds;
 mod layers;
@@ -17,6 +18,7 @@ mod sources;
 
 pub use credentials::{CredentialsConfig, IotConfig};
 pub use endpoints::Endpoints;
+pub use file::{Compression, FileConfig, Keep};
 pub use load::{DEFAULT_PATH, Files, Loaded, Origins, Report, examine, load, load_on, parse};
 pub use mistake::{ConfigErrors, Mistake, Place};
 pub use sources::{FlowControl, FramingConfig, MqttConfig, MqttVersion, Parity, PayloadFormat, SerialConfig, SourceConfig};
@@ -86,7 +88,8 @@ pub struct StreamConfig {
     pub enabled: bool,
     /// A name under `[destinations]`.
     pub destination: String,
-    /// The name of the Kinesis or Firehose stream.
+    /// The name of the Kinesis or Firehose stream; of a folder, what its files are called by. Default for a folder: the name of the
+    /// stream here.
     pub stream: String,
     /// Names under `[sources]`, optionally with a topic filter: `"broker:plant/+/+/temp"`.
     pub from: Vec<String>,
@@ -185,19 +188,23 @@ pub enum DestinationConfig {
     Kinesis(KinesisConfig),
     /// Amazon Data Firehose.
     Firehose(KinesisConfig),
+    /// Files in a folder of the gateway.
+    File(FileConfig),
 }
 
 impl DestinationConfig {
     /// The service of AWS that it is, if it is one.
-    pub fn service(&self) -> &KinesisConfig {
+    pub fn service(&self) -> Option<&KinesisConfig> {
         match self {
-            Self::Kinesis(service) | Self::Firehose(service) => service,
+            Self::Kinesis(service) | Self::Firehose(service) => Some(service),
+            Self::File(_) => None,
         }
     }
 
-    fn service_mut(&mut self) -> &mut KinesisConfig {
+    fn service_mut(&mut self) -> Option<&mut KinesisConfig> {
         match self {
-            Self::Kinesis(service) | Self::Firehose(service) => service,
+            Self::Kinesis(service) | Self::Firehose(service) => Some(service),
+            Self::File(_) => None,
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn files(config: &mut Config) -> Vec<NamedFile<'_>> {
         }
     }
     for (name, destination) in &mut config.destinations {
-        let KinesisConfig { ca, credentials, .. } = destination.service_mut();
+        let Some(KinesisConfig { ca, credentials, .. }) = destination.service_mut() else { continue };
         list.add(&["destinations", name, "ca"], ca, Holds::Roots);
         let at = |key| ["destinations", name, "credentials", key];
         match credentials {
@@ -88,7 +88,7 @@ pub(super) fn fill_in(config: &mut Config, credentials: Option<&str>) {
         }
     }
     for destination in config.destinations.values_mut() {
-        if let CredentialsConfig::Iot(iot) = &mut destination.service_mut().credentials {
+        if let Some(CredentialsConfig::Iot(iot)) = destination.service_mut().map(|service| &mut service.credentials) {
             iot.thing_name = iot.thing_name.take().map(|name| name.replace("{device.id}", &config.device.id));
         }
     }

@@ -1,19 +1,15 @@
-//! Where records go, and what is known of the way there.
+//! One destination: what is known of the way there.
 //!
 //! Invariant: while a destination is out of reach, one request at a time goes there, as a probe, after waits that grow.
 
-use std::{
-    net::SocketAddr,
-    pin::Pin,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::{
     lane::LONGEST_WAIT,
-    pace::{Stride, base64_len},
-    pack::Form,
+    outlet::{NotTaken, Outlet, on_a_thread},
+    pace::Stride,
     sent::{Sent, each},
     stream::hold,
     turns::Turns,
@@ -21,95 +17,10 @@ use super::{
 use crate::{
     backoff::Backoff,
     clock,
-    kinesis::{Answer, Class, Client, Firehose, HeldCredentials, PutError, Record, ServiceClock, limits},
-    status::{Status, what_and_remedy},
+    file::{Folder, FolderError},
+    kinesis::{Answer, Class},
+    status::{BEAT, Status, what_and_remedy, with_causes},
 };
-
-/// Asks an endpoint whether it is back; the outlet itself learns the answer.
-pub(super) type Look = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What takes records; cheap to clone.
-#[derive(Clone, Debug)]
-pub enum Outlet {
-    /// Amazon Kinesis Data Streams.
-    Kinesis(Client),
-    /// Amazon Data Firehose.
-    Firehose(Firehose),
-}
-
-impl Outlet {
-    /// Where it is, for people: a URL.
-    pub fn endpoint(&self) -> &str {
-        match self {
-            Self::Kinesis(client) => client.endpoint(),
-            Self::Firehose(client) => client.endpoint(),
-        }
-    }
-
-    /// The address that it was reached at, or tried at, last.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Kinesis(client) => client.address(),
-            Self::Firehose(client) => client.address(),
-        }
-    }
-
-    /// Endpoints before that one, and why they are not used.
-    fn left(&self) -> Vec<(&str, String)> {
-        match self {
-            Self::Kinesis(client) => client.left(),
-            Self::Firehose(client) => client.left(),
-        }
-    }
-
-    /// When an endpoint that was left should be asked whether it is back: the question, to be asked beside the readings.
-    pub(super) fn look(&self, target: &str, now: Instant) -> Option<Look> {
-        match self {
-            Self::Kinesis(client) => client.look(target, now).map(|look| Box::pin(look) as Look),
-            Self::Firehose(client) => client.look(target, now).map(|look| Box::pin(look) as Look),
-        }
-    }
-
-    /// What a record is there.
-    pub(super) fn form(&self) -> Form {
-        match self {
-            Self::Kinesis(_) => Form::Aggregate,
-            Self::Firehose(_) => Form::Joined { most: limits::FIREHOSE_MAX_LINES, largest: limits::FIREHOSE_MAX_RECORD.as_len() },
-        }
-    }
-
-    /// Set where it makes a difference whether readings travel together.
-    pub(super) fn kinesis(&self) -> Option<&Client> {
-        match self {
-            Self::Kinesis(client) => Some(client),
-            Self::Firehose(_) => None,
-        }
-    }
-
-    /// Most bytes in one request, unless one reading alone has more.
-    pub(super) fn max_request(&self) -> usize {
-        match self {
-            Self::Kinesis(_) => limits::MAX_REQUEST.as_len() / 2, // half of what the service takes
-            Self::Firehose(_) => limits::FIREHOSE_MAX_REQUEST.as_len(),
-        }
-    }
-
-    /// What its requests are signed with, and at what time.
-    pub(crate) fn signing(&self) -> (HeldCredentials, ServiceClock) {
-        match self {
-            Self::Kinesis(client) => client.signing(),
-            Self::Firehose(client) => client.signing(),
-        }
-    }
-
-    /// One request, over within `timeout`. The answers are in the order of `records`, and as many.
-    pub(super) async fn put(&self, target: &str, records: Vec<Record>, timeout: Duration) -> Result<Vec<Answer>, PutError> {
-        match self {
-            Self::Kinesis(client) => client.put(target, records, timeout).await,
-            Self::Firehose(client) => client.put(target, records.into_iter().map(|record| record.data).collect(), timeout).await,
-        }
-    }
-}
 
 /// One destination.
 pub(super) struct Destination {
@@ -124,6 +35,8 @@ pub(super) struct Destination {
     open: bool,
     /// Set while it is out of reach.
     down: Option<Down>,
+    /// When finished files are looked after; none while they are.
+    tidy_at: Option<Instant>,
 }
 
 struct Down {
@@ -146,10 +59,19 @@ pub(super) enum Gate {
 impl Destination {
     pub(super) fn new(name: String, outlet: Outlet, status: &Status) -> Self {
         status.link(&name, |link| {
-            outlet.endpoint().clone_into(&mut link.endpoint);
+            link.endpoint = outlet.endpoint();
             link.since = clock::now();
         });
-        Self { name, outlet, stride: Stride::default(), turns: Turns::default(), in_flight: 0, open: false, down: None }
+        Self {
+            name,
+            outlet,
+            stride: Stride::default(),
+            turns: Turns::default(),
+            in_flight: 0,
+            open: false,
+            down: None,
+            tidy_at: Some(Instant::now()),
+        }
     }
 
     /// Whether the last request was answered, so that the next one is likely to be.
@@ -173,7 +95,7 @@ impl Destination {
     }
 
     /// A request that went at `started` found it out of reach.
-    pub(super) fn is_away(&mut self, now: Instant, started: Instant, error: &PutError, random: f64, status: &Status) {
+    pub(super) fn is_away(&mut self, now: Instant, started: Instant, error: &NotTaken, random: f64, status: &Status) {
         // Requests that were on their way together fail together: that is one failure.
         if self.down.as_ref().is_none_or(|down| down.since <= started) {
             let mut backoff = self.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
@@ -190,23 +112,22 @@ impl Destination {
     }
 
     /// Learns from a request, and puts what it tells of the link into the status.
-    pub(super) fn count(&mut self, sent: &[Sent], result: &Result<Vec<Answer>, PutError>, took: Duration, status: &Status) {
+    pub(super) fn count(&mut self, sent: &[Sent], result: &Result<Vec<Answer>, NotTaken>, took: Duration, status: &Status) {
         let bytes: usize = sent.iter().map(|sent| sent.bytes).sum();
         let away = matches!(result, Err(error) if error.class().is_away());
         let refused: usize = match result {
             Ok(answers) => each(sent, answers).map(|(sent, answers)| sent.refused(answers)).sum(),
-            Err(error) if away || error.was_not_sent() => 0,
+            Err(error) if away || !error.was_sent() => 0,
             Err(_) => bytes,
         };
         if !away {
             self.down = None;
         }
-        if !matches!(result, Err(error) if away || error.was_not_sent() || error.class() == Class::TooLarge) {
+        if !matches!(result, Err(error) if away || !error.was_sent() || error.class() == Class::TooLarge) {
             self.turns.answered(bytes, self.stride.bytes(), took);
             self.stride.answered(bytes, took);
         }
-        // Without credentials nothing may have been sent, and the link is as it was.
-        let tells = !matches!(result, Err(error) if !away && (error.was_not_sent() || error.class() == Class::Credentials));
+        let tells = result.as_ref().err().is_none_or(NotTaken::tells_of_the_way);
         self.open = if tells { !away } else { self.open };
         let part = format!("link {}", self.name);
         let error = result.as_ref().err().filter(|_| away).map(|error| {
@@ -220,6 +141,7 @@ impl Destination {
         }
         self.tell_of_detour(status);
         let (endpoint, address) = (self.outlet.endpoint(), self.outlet.address());
+        let uploaded = if result.as_ref().err().is_none_or(NotTaken::was_sent) { self.outlet.on_the_wire(bytes) } else { 0 };
         let mut changed = false;
         status.link(&self.name, |link| {
             changed = tells && (link.up == away || link.put.count == 0);
@@ -236,13 +158,11 @@ impl Destination {
             link.retry_at = None; // whoever is away is given a time afterwards
             link.refused += refused as u64;
             link.put.observe(took.as_secs_f64());
-            if !matches!(result, Err(error) if error.was_not_sent()) {
-                link.uploaded += base64_len(bytes) as u64;
-            }
+            link.uploaded += uploaded as u64;
         });
         match error {
             Some(error) if changed => warn!(destination = self.name, "{error}; readings wait in the buffer"),
-            None if changed => info!(destination = self.name, "the way to the cloud is open"),
+            None if changed => info!(destination = self.name, "the way to {} is open", self.outlet.endpoint()),
             _ => {}
         }
     }
@@ -262,6 +182,40 @@ impl Destination {
         let remedy = "see why; it is asked again every 1 to 15 minutes, and used again when it answers";
         if status.problem(&part, clock::now(), what.clone(), remedy) {
             warn!(destination = self.name, "{what}");
+        }
+    }
+
+    /// Finishes the files that are old enough, from time to time; none when there is nothing to do now.
+    pub(super) fn tidy(&mut self, now: Instant) -> Option<impl Future<Output = Result<(), FolderError>> + Send + 'static> {
+        let Outlet::Folder(folder) = &self.outlet else { return None };
+        self.tidy_at.take_if(|at| *at <= now)?;
+        let folder = folder.clone();
+        Some(async move { on_a_thread(&folder, move |folder| folder.tidy(now)).await })
+    }
+
+    /// What came of that.
+    pub(super) fn is_tidy(&mut self, now: Instant, result: Result<(), FolderError>, status: &Status) {
+        self.tidy_at = Some(now + BEAT);
+        let part = format!("files {}", self.name);
+        match result {
+            Ok(()) => {
+                status.solved(&part);
+            }
+            Err(error) => {
+                let (what, remedy) = what_and_remedy(&error);
+                if status.problem(&part, clock::now(), what.clone(), &remedy) {
+                    warn!(destination = self.name, "{what}; {remedy}");
+                }
+            }
+        }
+    }
+
+    /// Nothing more will be put.
+    pub(super) async fn close(&mut self) {
+        let Outlet::Folder(folder) = &self.outlet else { return };
+        // What is not finished now is finished at the next start.
+        if let Err(error) = on_a_thread(folder, Folder::close).await {
+            warn!(destination = self.name, "{}", with_causes(&error));
         }
     }
 }

@@ -4,7 +4,7 @@ use tracing::warn;
 
 use super::{
     bisect::Ask,
-    destination::Outlet,
+    outlet::Outlet,
     pack::{Form, Packed, pack},
     part_of,
     plain::{OutOfTurn, Plain, Room, choose},

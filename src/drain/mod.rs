@@ -15,6 +15,7 @@ mod inquiry;
 mod lane;
 mod load;
 mod one_by_one;
+mod outlet;
 mod pace;
 mod pack;
 mod plain;
@@ -36,13 +37,14 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub use self::destination::Outlet;
+pub use self::outlet::Outlet;
 use self::{
     bisect::Ask,
-    destination::{Destination, Gate, Look},
+    destination::{Destination, Gate},
     distribution::Distribution,
     inquiry::Inquiry,
     load::{Wanted, load},
+    outlet::{Look, NotTaken},
     sent::Sent,
     stream::{Next, Stream, Train},
 };
@@ -50,7 +52,8 @@ use crate::{
     buffer::{Buffer, BufferError, Lane},
     clock::{Belief, Trust},
     config::{Aggregation, DrainOrder},
-    kinesis::{Answer, PutError, Record},
+    file::FolderError,
+    kinesis::{Answer, Record},
     status::{BEAT, LaneState, Status},
 };
 
@@ -70,7 +73,7 @@ pub struct DrainSettings {
 pub struct StreamSettings {
     /// The name under `[streams]`.
     pub name: String,
-    /// The name of the Kinesis stream.
+    /// What it is called there.
     pub target: String,
     /// Its place among the destinations.
     pub destination: usize,
@@ -106,6 +109,7 @@ pub struct Drain {
 enum Ended {
     Put(Put),
     Aside { stream: usize, lane: usize, result: Result<bool, BufferError> },
+    Tidied { destination: usize, result: Result<(), FolderError> },
 }
 
 /// A request that has come to an end.
@@ -116,7 +120,7 @@ struct Put {
     empty: Vec<(usize, Ask)>,
     sent: Vec<Sent>,
     started: Instant,
-    result: Result<Vec<Answer>, PutError>,
+    result: Result<Vec<Answer>, NotTaken>,
 }
 
 impl Drain {
@@ -176,12 +180,18 @@ impl Drain {
                 }
             }
             if finishing && self.in_flight.is_empty() {
+                tokio::select! {
+                    () = self.close() => {}
+                    () = give_up.cancelled() => {}
+                }
                 return;
             }
+            self.tidy(now);
             tokio::select! {
                 Some(ended) = self.in_flight.next() => match ended {
                     Ended::Put(put) => self.settle(put),
                     Ended::Aside { stream, lane, result } => self.is_aside(stream, lane, &result),
+                    Ended::Tidied { destination, result } => self.destinations[destination].is_tidy(Instant::now(), result, &self.status),
                 },
                 Some(()) = self.looks.next() => {}
                 Some((stream, told)) = self.inquiries.next() => self.told(stream, &told),
@@ -191,6 +201,20 @@ impl Drain {
                 () = finish.cancelled(), if !finishing => {}
                 () = give_up.cancelled() => return,
             }
+        }
+    }
+
+    fn tidy(&mut self, now: Instant) {
+        for (index, destination) in self.destinations.iter_mut().enumerate() {
+            if let Some(work) = destination.tidy(now) {
+                self.in_flight.push(Box::pin(async move { Ended::Tidied { destination: index, result: work.await } }));
+            }
+        }
+    }
+
+    async fn close(&mut self) {
+        for destination in &mut self.destinations {
+            destination.close().await;
         }
     }
 
@@ -216,13 +240,13 @@ impl Drain {
     }
 
     fn next(&mut self, now: Instant, index: usize, train: Train, hurry: bool) -> Next {
-        // TLS finds every certificate invalid then, and AWS every signature; what waits is corrected when the clock is set.
-        if self.clock.borrow().trust == Trust::Wrong {
-            return Next::Idle;
-        }
         let above_busy = self.is_above_busy(index);
         let stream = &mut self.streams[index];
         let destination = &self.destinations[stream.destination];
+        // What waits is corrected when the clock is set.
+        if destination.outlet.needs_the_time() && self.clock.borrow().trust == Trust::Wrong {
+            return Next::Idle;
+        }
         if !hurry && !destination.turns.may_send(stream.priority, above_busy) {
             return Next::Idle; // the end of what is on its way wakes us
         }

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::{
     Drain, Ended, Put,
     lane::Fate,
+    outlet::NotTaken,
     part_of,
     sent::{Part, Sent, each},
     stream::{Stream, Then},
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     buffer::BufferError,
     clock,
-    kinesis::{Answer, Class, PutError},
+    kinesis::{Answer, Class},
     status::{what_and_remedy, with_causes},
 };
 
@@ -129,10 +130,10 @@ impl Drain {
         stream.set_aside(Instant::now(), lane, matches!(result, Ok(true)));
     }
 
-    fn failed(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], error: &PutError) {
+    fn failed(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], error: &NotTaken) {
         let random = (self.random)();
         let stream = &mut self.streams[index];
-        if matches!(error, PutError::Unknown { .. }) {
+        if error.may_be_stored() {
             self.status.duplicated(&stream.name, sent.iter().map(Sent::readings).sum());
         }
         for sent in sent {

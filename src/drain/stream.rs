@@ -58,7 +58,7 @@ impl Train {
 pub(super) struct Stream {
     /// The name under `[streams]`.
     pub(super) name: String,
-    /// The name of the Kinesis stream.
+    /// What it is called there.
     pub(super) target: String,
     /// Its place among the destinations.
     pub(super) destination: usize,

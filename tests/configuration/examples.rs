@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, fmt::Write, fs, process::ExitCode};
 use headwater::{
     cli::check::{CheckArgs, check},
     config::{
-        self, BufferConfig, Config, CredentialsConfig, DestinationConfig, DeviceConfig, Files, FramingConfig, HttpConfig,
-        KinesisConfig, MqttConfig, SerialConfig, SourceConfig, StreamConfig, WhenFull,
+        self, BufferConfig, Config, CredentialsConfig, DestinationConfig, DeviceConfig, FileConfig, Files, FramingConfig,
+        HttpConfig, KinesisConfig, MqttConfig, SerialConfig, SourceConfig, StreamConfig, WhenFull,
     },
     units::ByteCount,
 };
@@ -54,11 +54,16 @@ fn every_default_in_the_example_file_is_the_real_one() {
     };
     let endpoint = "https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com".into();
     let cloud = KinesisConfig { region: "eu-west-1".to_owned(), endpoint, ..KinesisConfig::default() };
+    let archive = FileConfig { path: "/media/usb/headwater".into(), ..FileConfig::default() };
     let expected = Config {
         device: DeviceConfig { id: "gw".to_owned(), ..DeviceConfig::default() },
         sources: [("broker".to_owned(), SourceConfig::Mqtt(broker)), ("scale".to_owned(), SourceConfig::Serial(scale))].into(),
         streams: [("readings".to_owned(), readings)].into(),
-        destinations: [("cloud".to_owned(), DestinationConfig::Kinesis(cloud))].into(),
+        destinations: [
+            ("archive".to_owned(), DestinationConfig::File(archive)),
+            ("cloud".to_owned(), DestinationConfig::Kinesis(cloud)),
+        ]
+        .into(),
         ..Config::default()
     };
     assert_eq!(loaded.config, expected);
@@ -85,6 +90,7 @@ fn every_setting_that_there_is_stands_in_the_example_file() {
     assert_eq!(keys(&["sources", "scale"]), fields::<SerialConfig>());
     assert_eq!(keys(&["streams", "readings"]), fields::<StreamConfig>());
     assert_eq!(keys(&["destinations", "cloud"]), fields::<KinesisConfig>());
+    assert_eq!(keys(&["destinations", "archive"]), fields::<FileConfig>());
     assert_eq!(keys(&["buffer"]), fields::<BufferConfig>());
     assert_eq!(keys(&["http"]), fields::<HttpConfig>());
 
@@ -109,7 +115,7 @@ fn the_kinds_of_framing_and_credentials_are_read_by_their_kind() {
             "[sources.s]\nkind = \"serial\"\nport = \"/dev/ttyS9\"\ntopic = \"s\"\nframing = {toml}\n{CLOUD}credentials = {{ kind = \"default\" }}\n"
         );
         let config = config::parse(&text, "gw").unwrap().config;
-        assert_eq!(config.destinations["cloud"].service().credentials, CredentialsConfig::Default);
+        assert_eq!(config.destinations["cloud"].service().unwrap().credentials, CredentialsConfig::Default);
         match &config.sources["s"] {
             SourceConfig::Serial(serial) => serial.framing.clone(),
             SourceConfig::Mqtt(_) => panic!("it is serial"),

@@ -405,6 +405,34 @@ fn raw_readings_that_nobody_could_sort_are_a_warning() {
 }
 
 #[test]
+fn a_folder_is_given_whole_and_has_room_for_two_files() {
+    let file = |settings: &str| format!("[destinations.a]\nkind = \"file\"\n{settings}");
+    for (text, expected) in [
+        (file(""), r#"1: destinations.a.path is missing; write the folder, for example path = "/media/usb/headwater""#),
+        (
+            file("path = \"files\"\n"),
+            r#"3: destinations.a.path is "files", and from where is not said; write the whole path, such as "/media/usb/headwater""#,
+        ),
+        (
+            file("path = \"/f\"\nmax_size = \"20 MiB\"\n"),
+            r#"4: destinations.a.max_size is "20 MiB", and one file may have "16 MiB"; write at least twice as much, or lower file_size"#,
+        ),
+        (file("path = \"/f\"\nfile_age = \"0s\"\n"), r#"4: destinations.a.file_age is "0s"; write for example "1h""#),
+        (file("path = \"/f\"\ncompress = \"gzip\"\n"), r#"4: destinations.a.compress is "gzip"; write "none" or "zstd""#),
+        (
+            file("path = \"/f\"\n[destinations.b]\nkind = \"file\"\npath = \"/f\"\n"),
+            r"6: destinations.b.path is that of destinations.a; let streams lead to one of the two, or write another folder",
+        ),
+    ] {
+        assert_eq!(mistakes(&text), [expected]);
+    }
+
+    let stream = "[sources.a]\nkind = \"mqtt\"\ntopics = [\"a\"]\n[streams.s]\ndestination = \"a\"\nfrom = [\"a\"]\n";
+    let loaded = config::parse(&format!("{stream}{}", file("path = \"/f\"\n")), "gw").unwrap();
+    assert_eq!(loaded.warnings, [], "a stream needs no name for files");
+}
+
+#[test]
 fn a_configuration_that_collects_nothing_is_right_with_a_warning() {
     let loaded = config::parse("", "gw").unwrap();
 

@@ -20,6 +20,7 @@ mod demo;
 mod disk;
 mod emulators;
 mod field;
+mod files;
 mod firehose;
 mod life;
 mod live;

@@ -153,6 +153,17 @@ impl Plan {
         self.set("destinations.cloud.kind", "firehose").set("streams.readings.stream", DELIVERY)
     }
 
+    /// The one stream leads to files in `{dir}/files` instead, a folder that has to be made.
+    pub fn into_files(self) -> Self {
+        self.folder("disk").set("streams.readings.destination", "disk")
+    }
+
+    /// Adds the destination `name`: files in `{dir}/files`.
+    pub fn folder(self, name: &str) -> Self {
+        let at = |key: &str| format!("destinations.{name}.{key}");
+        self.set(&at("kind"), "file").set(&at("path"), "{dir}/files").set(&at("keep_free"), "0 B")
+    }
+
     /// Adds a scale on a serial line, whose readings go where the broker's go.
     pub fn with_scale(mut self) -> Self {
         self.scale = true;

@@ -10,6 +10,7 @@
 //! | [`decoders`] | two de-aggregation libraries that we did not write |
 //! | [`process`] | the `headwater` binary: configured, started, stopped, cut off from power |
 //! | [`gateway`], [`field`], [`cloud`] | a whole installation, in the words of the people who run one |
+//! | [`files`] | the folder that a stream leads to instead of the cloud |
 //! | [`clock`] | the gateway's wall clock, set as a test likes |
 //! | [`cable`] | what the agent reaches the broker through; can be muted and cut |
 //! | [`line`] | what the agent reaches the endpoint through; slow, silent, broken, or swallowing what is large |
@@ -38,6 +39,8 @@ pub mod consumer;
 pub mod decoders;
 #[cfg(feature = "demo")]
 pub mod field;
+#[cfg(feature = "demo")]
+pub mod files;
 #[cfg(feature = "demo")]
 pub mod gateway;
 pub mod iot;

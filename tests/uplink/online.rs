@@ -8,6 +8,7 @@ use crate::{
         certificates::Authority,
         cloud::STREAM,
         consumer::ONCE,
+        files::Files,
         free_port,
         gateway::Gateway,
         process::{Headwater, headwater},
@@ -106,4 +107,19 @@ async fn a_configuration_with_mistakes_is_not_tried() {
     assert_eq!(code, Some(2), "{said}");
     has_line(&said, &["buffer.hold is the number 5"]);
     assert_eq!(gateway.cloud.counts().requests, 0);
+}
+
+#[tokio::test]
+async fn a_folder_that_readings_go_to_is_looked_at_and_not_made() {
+    let gateway = installed(Gateway::new().into_files()).await;
+    let files = Files::of(&gateway);
+
+    let (code, said) = checks(&gateway.agent, &[]).await;
+    assert_eq!(code, Some(1), "{said}");
+    has_line(&said, &["WRONG disk", "/files can't be used", "mount its disk"]);
+    assert!(files.names().is_empty());
+
+    files.appear();
+    let (_, said) = checks(&gateway.agent, &[]).await;
+    has_line(&said, &["ok    disk", "/files has 0 MiB of our files"]);
 }

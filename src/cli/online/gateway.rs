@@ -8,6 +8,7 @@ use super::Report;
 use crate::{
     clock::{self, Trust},
     config::Config,
+    file::{Folder, Room},
     reading::Timestamp,
     units::{ByteCount, format_utc},
 };
@@ -39,6 +40,17 @@ pub(super) fn disk(config: &Config, report: &mut Report) -> io::Result<()> {
         report.note("disk", format!("{has}: with buffer.keep_free that is less than buffer.max_size, {}", buffer.max_size))
     } else {
         report.right("disk", format!("{has}; the buffer takes {} at most", buffer.max_size))
+    }
+}
+
+/// Whether a folder takes readings.
+pub(super) fn folder(name: &str, folder: &Folder, report: &mut Report) -> io::Result<()> {
+    match folder.look() {
+        Ok(Room { used, free }) => {
+            let (used, free) = (used.0 >> 20, free.0 >> 20);
+            report.right(name, format!("{} has {used} MiB of our files, and its disk {free} MiB free", folder.path().display()))
+        }
+        Err(error) => report.error(name, &error),
     }
 }
 

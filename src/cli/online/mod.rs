@@ -20,6 +20,7 @@ use super::{
 use crate::{
     clock::{Boot, Clock},
     config::{self, Config, DestinationConfig, Files},
+    file::Folder,
     status::what_and_remedy,
 };
 
@@ -107,6 +108,10 @@ async fn try_out(config: &Config, patience: Duration, report: &mut Report<'_>) -
         match destination {
             DestinationConfig::Kinesis(kinesis) => cloud.kinesis(kinesis, report).await?,
             DestinationConfig::Firehose(firehose) => cloud.firehose(firehose, report).await?,
+            DestinationConfig::File(file) if !streams.is_empty() => {
+                gateway::folder(name, &Folder::new(file, &config.device.id), report)?;
+            }
+            DestinationConfig::File(_) => {}
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Streams and destinations: who takes what, and where it goes.
 
 use super::{
-    LEAST_MEMORY, Problems, credentials, kinesis, max_age,
+    LEAST_MEMORY, Problems, credentials, folder, kinesis, max_age,
     values::{MAX_FIREHOSE_NAME, MAX_STREAM_NAME, is_stream_name, is_topic_filter, unknown_placeholders},
 };
 use crate::{
@@ -33,8 +33,11 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         match destination {
             DestinationConfig::Kinesis(service) => kinesis::check(name, "kinesis", service, problems),
             DestinationConfig::Firehose(service) => kinesis::check(name, "firehose", service, problems),
+            DestinationConfig::File(file) => folder::check(name, file, config, problems),
         }
-        credentials::check(name, &destination.service().credentials, problems);
+        if let Some(service) = destination.service() {
+            credentials::check(name, &service.credentials, problems);
+        }
     }
     unrouted(config, problems);
 }
@@ -80,9 +83,11 @@ fn names<'a>(known: impl Iterator<Item = &'a String>, meant: &str, table: &str) 
 
 fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut Problems) {
     let at = |key| ["streams", name, key];
-    let firehose = matches!(config.destinations.get(&stream.destination), Some(DestinationConfig::Firehose(_)));
+    let destination = config.destinations.get(&stream.destination);
+    let firehose = matches!(destination, Some(DestinationConfig::Firehose(_)));
+    let file = matches!(destination, Some(DestinationConfig::File(_)));
     if stream.stream.is_empty() {
-        if stream.enabled {
+        if stream.enabled && !file {
             let service = if firehose { "Firehose" } else { "Kinesis" };
             let text = format!("is missing; write the {service} stream's name, for example stream = \"plant-readings\"");
             problems.missing(&at("stream"), text);
@@ -97,7 +102,7 @@ fn settings(name: &str, stream: &StreamConfig, config: &Config, problems: &mut P
             problems.wrong(&at("stream"), text);
         }
     }
-    if firehose {
+    if firehose || file {
         joined(name, stream, problems);
     }
     problems.range(&at("lanes"), stream.lanes);

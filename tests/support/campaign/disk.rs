@@ -41,17 +41,19 @@ pub async fn runs_full() -> Tally {
 }
 
 /// A file system in memory; it goes when this is dropped.
-struct Disk(TempDir);
+pub struct Disk(TempDir);
 
 impl Disk {
-    fn mounted() -> Option<Self> {
+    /// None where nobody may mount.
+    pub fn mounted() -> Option<Self> {
         let folder = TempDir::new().ok()?;
         let size = format!("size={MIB}m");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output().ok()?;
         mounted.status.success().then_some(Self(folder))
     }
 
-    fn folder(&self) -> &Path {
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
         self.0.path()
     }
 }
