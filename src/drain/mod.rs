@@ -167,7 +167,8 @@ impl Drain {
             let mut wake = now + BEAT;
             for (index, last_put) in last_put.iter_mut().enumerate() {
                 self.let_live_pass(now, index);
-                for (train, last) in Train::ALL.into_iter().zip(last_put) {
+                for &train in self.streams[index].trains() {
+                    let last = &mut last_put[train as usize];
                     if self.streams[index].is_busy(train) || *last {
                         continue;
                     }

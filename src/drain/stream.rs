@@ -160,6 +160,14 @@ impl Stream {
         }
     }
 
+    /// The trains that it has, in the order in which they go.
+    pub(super) fn trains(&self) -> &'static [Train] {
+        match self.order {
+            DrainOrder::OldestFirst => &[Train::Backlog],
+            DrainOrder::LiveFirst => &Train::ALL,
+        }
+    }
+
     pub(super) fn is_busy(&self, train: Train) -> bool {
         self.busy[train as usize]
     }
@@ -212,20 +220,21 @@ impl Stream {
         share.min(OUR_MAX_RECORD.as_len()).min(self.flows[self.lanes[lane].flow].pace.record_bytes())
     }
 
-    /// The lanes that `train` may carry now. An older layout sends its readings elsewhere, and those of a younger one must not overtake
-    /// them; of the older parts of a lane, neither.
-    fn may_send(&self, train: Train, waiting: &[Waiting]) -> Vec<usize> {
-        let today = || (0..self.lanes.len()).filter(|lane| !self.lanes[*lane].older && self.train(*lane) == train).collect();
-        if train == Train::Live {
-            return today();
-        }
+    /// Of each lane, whether `train` may carry it now. An older layout sends its readings elsewhere, and those of a younger one must not
+    /// overtake them; of the older parts of a lane, neither.
+    fn may_send(&self, train: Train, waiting: &[Waiting]) -> Vec<bool> {
+        let today = |lane: usize| !self.lanes[lane].older && self.train(lane) == train;
         let has_something = |lane: &usize| self.lanes[*lane].older && (waiting[*lane].bytes > 0 || waiting[*lane].expected);
-        let mut older: Vec<usize> = (0..self.lanes.len()).filter(has_something).collect();
+        let mut older: Vec<usize> = (0..self.lanes.len()).filter(|_| train == Train::Backlog).filter(has_something).collect();
         older.sort_unstable_by_key(|lane| self.lanes[*lane].age);
-        let Some(oldest) = older.first().map(|lane| self.lanes[*lane].generation()) else { return today() };
+        let Some(oldest) = older.first().map(|lane| self.lanes[*lane].generation()) else {
+            return (0..self.lanes.len()).map(today).collect();
+        };
+        let mut may_send = vec![false; self.lanes.len()];
         let mut numbers = BTreeSet::new();
         let first = older.into_iter().take_while(|lane| self.lanes[*lane].generation() == oldest);
-        first.filter(|lane| numbers.insert(self.lanes[*lane].lane.layout.number)).collect()
+        first.filter(|lane| numbers.insert(self.lanes[*lane].lane.layout.number)).for_each(|lane| may_send[lane] = true);
+        may_send
     }
 
     /// What to do now with `train`. `waiting` tells what waits in each lane; `at_most` is the size of a request; `hurry` when there is no
@@ -252,7 +261,7 @@ impl Stream {
         };
         let candidates = (self.turn..self.turn + count)
             .map(|index| index % count)
-            .filter(|index| waiting[*index].bytes > 0 && may_send.contains(index))
+            .filter(|index| waiting[*index].bytes > 0 && may_send[*index])
             .map(|index| (index, ready_at(index)));
         let (ready, later): (Vec<_>, Vec<_>) = candidates.partition(|(_, at)| *at <= now);
         if ready.is_empty() {

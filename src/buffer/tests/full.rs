@@ -181,8 +181,8 @@ async fn an_older_file_is_migrated_on_a_full_disk_with_the_room_of_the_reserve()
 async fn a_disk_that_does_not_tell_how_much_room_it_has_is_not_taken_for_full() {
     let bench = Bench::new().close().await;
     let store = store::Store::open(&bench.settings.path, 8 << 20, 1).unwrap();
-    let free = store.free();
     let room = store.pages();
+    let free = store.free();
 
     fs::remove_file(&bench.settings.path).unwrap();
 

@@ -263,3 +263,24 @@ async fn a_layout_that_comes_back_while_its_old_readings_wait_does_not_let_new_o
     let rows: u64 = file.query_row("SELECT count(*) FROM lane", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 3, "rows that are empty are used again");
 }
+
+#[tokio::test]
+async fn parts_of_a_damaged_file_are_salvaged_in_the_order_in_which_they_began() {
+    let mut bench = Bench::new().live_first().await;
+    let first = bench.lane();
+    bench.holds("one").await;
+    let second = bench.begins_part(first).await;
+    bench.holds("two").await;
+    assert_eq!(bench.drained().await, ["one"]);
+    assert_eq!(bench.begins_part(second).await, first, "so its row comes first in the file");
+    bench.holds("three").await;
+    let bench = bench.power_cut().await;
+    for suffix in ["", "-wal"] {
+        let file = cold::beside(&bench.settings.path, suffix);
+        fs::rename(file, bench.dir.path().join(format!("buffer.db.corrupt-1{suffix}"))).unwrap();
+    }
+
+    let bench = bench.open();
+
+    assert_eq!(bench.salvages_texts().await, ["two", "three"]);
+}
