@@ -43,6 +43,8 @@ pub mod fuzz;
 pub mod identity;
 pub mod ingest;
 pub mod kinesis;
+#[cfg(any(test, feature = "demo"))]
+pub mod random;
 pub mod reading;
 pub mod record;
 pub mod sources;

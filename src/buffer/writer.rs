@@ -116,9 +116,13 @@ pub(super) fn prepare(settings: &BufferSettings, layouts: &[Layout], status: Sta
         pool.add_source(*source, usize::from(*window), rows.remove(name).unwrap_or_default());
     }
     let names = settings.windows.iter().map(|(name, (source, _))| (*source, name.clone())).collect();
-    for (stream, (waiting, _)) in pool.backlog() {
+    for (stream, (waiting, oldest)) in pool.backlog() {
         status.received(stream, waiting.readings);
-        status.lock().streams.entry(stream.to_owned()).or_default().orphaned = !settings.streams.contains_key(stream);
+        let mut state = status.lock();
+        let shown = state.streams.entry(stream.to_owned()).or_default();
+        shown.orphaned = !settings.streams.contains_key(stream);
+        (shown.backlog_bytes, shown.oldest) = (waiting.bytes, oldest);
+        drop(state);
         if waiting.readings > 0 {
             info!(stream, readings = waiting.readings, "found readings in the buffer");
         }

@@ -11,8 +11,8 @@ use serde::{
 };
 
 use super::{
-    CredentialsConfig, DestinationConfig, FileConfig, FramingConfig, IotConfig, KinesisConfig, MqttConfig, SerialConfig, SourceConfig,
-    mistake::one_of, sources::default_max_frame,
+    CredentialsConfig, DestinationConfig, FileConfig, FramingConfig, IotConfig, KinesisConfig, MqttConfig, SerialConfig,
+    SourceConfig, mistake::one_of, sources::default_max_frame,
 };
 use crate::units::ByteCount;
 

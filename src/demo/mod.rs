@@ -6,7 +6,7 @@
 pub mod audit;
 pub mod broker;
 pub mod kinesis;
-pub mod random;
+pub use crate::random;
 mod script;
 pub mod sensors;
 pub mod serial;

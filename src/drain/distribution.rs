@@ -4,8 +4,10 @@
 //! then drops it without a word. Only DescribeStreamSummary tells; and the answers to puts do, once a lane's records come back into a
 //! shard that they had left, as no split or merge can make them.
 //!
-//! Invariant: aggregates go out only while the service's last word on the stream, not older than [`STALE`], allows them, or the
-//! configuration does, or nobody will tell and nothing speaks against it.
+//! Nothing goes out before the first answer: aggregates might get lost, and single readings might lose their order.
+//!
+//! Invariant: aggregates go out only while the service's last word on the stream allows them, or the configuration does, or we may not
+//! ask and nothing speaks against it.
 
 use std::{
     collections::VecDeque,
@@ -21,6 +23,8 @@ const EVERY: Duration = Duration::from_mins(5);
 const STALE: Duration = Duration::from_mins(10);
 /// Longest wait before a question that brought no answer is asked again.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// After so many questions that the service answers without saying it, readings go one by one: their order is the smaller loss.
+const SILENT: u32 = 5;
 /// So many shards that a lane has left are remembered.
 const REMEMBERED: usize = 8;
 /// A lane that changed its shard so often gives reason to ask.
@@ -37,6 +41,8 @@ pub(super) struct Distribution {
     /// Not before this is it asked again.
     ask_at: Option<Instant>,
     backoff: Backoff,
+    /// Questions in a row that the service answered without saying it.
+    silent: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,39 +64,52 @@ pub(super) enum Step {
     Send { ask: bool },
     /// Ask first.
     Ask,
-    /// The answer is on its way.
-    Wait,
+    /// Not yet: until this time, or until the answer that is on its way.
+    Wait(Option<Instant>),
 }
 
 /// What came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
     Is(kinesis::Distribution),
+    /// We may not ask.
     Denied,
+    /// The service answers, and does not say it.
     Nothing,
+    /// No word from the service, or one that puts get too.
+    Failed,
 }
 
 impl Distribution {
     pub(super) fn new(setting: Aggregation) -> Self {
-        Self { setting, belief: Belief::Unknown, heard: None, asking: false, ask_at: None, backoff: Backoff::up_to(LONGEST_WAIT) }
+        Self {
+            setting,
+            belief: Belief::Unknown,
+            heard: None,
+            asking: false,
+            ask_at: None,
+            backoff: Backoff::up_to(LONGEST_WAIT),
+            silent: 0,
+        }
     }
 
     /// What to do before a request goes out; `hurry` when there is no time to ask. Then what nothing is known of stays in the buffer: one
     /// by one, it would lose its order for nothing.
     pub(super) fn step(&self, now: Instant, hurry: bool) -> Step {
-        let known = self.belief != Belief::Unknown;
-        if self.setting != Aggregation::Auto || hurry && known {
+        if self.setting != Aggregation::Auto {
             return Step::Send { ask: false };
         }
-        if hurry {
-            return Step::Wait;
-        }
-        let due = !self.asking && self.ask_at.is_none_or(|at| at <= now);
-        let fresh = known && self.heard.is_some_and(|heard| now.saturating_duration_since(heard) < STALE);
+        let due = !hurry && !self.asking && self.ask_at.is_none_or(|at| at <= now);
+        let fresh = match self.heard {
+            Some(heard) => hurry || now.saturating_duration_since(heard) < STALE,
+            None => self.belief != Belief::Unknown || self.silent >= SILENT,
+        };
         match (fresh, due) {
+            (true, ask) => Step::Send { ask },
             (false, true) => Step::Ask,
-            (false, false) if self.asking => Step::Wait,
-            _ => Step::Send { ask: due },
+            (false, false) if self.asking || hurry => Step::Wait(None),
+            (false, false) if self.heard.is_none() => Step::Wait(self.ask_at),
+            (false, false) => Step::Send { ask: false }, // an old word is better than none
         }
     }
 
@@ -102,10 +121,20 @@ impl Distribution {
     /// Something came back on the question.
     pub(super) fn told(&mut self, now: Instant, told: Told, random: f64) {
         self.asking = false;
-        if told == Told::Nothing {
-            self.ask_at = Some(now + self.backoff.pause(random));
-            return;
+        match told {
+            // The wait is that of the link or of the stream, and then the question goes first.
+            Told::Failed if self.belief == Belief::Unknown => {
+                self.ask_at = None;
+                return;
+            }
+            Told::Failed | Told::Nothing => {
+                self.silent = self.silent.saturating_add(u32::from(told == Told::Nothing));
+                self.ask_at = Some(now + self.backoff.pause(random));
+                return;
+            }
+            Told::Is(_) | Told::Denied => {}
         }
+        self.silent = 0;
         self.backoff.reset();
         self.heard = Some(now);
         self.ask_at = Some(now + EVERY.mul_f64(0.75 + random / 4.0));
@@ -119,11 +148,9 @@ impl Distribution {
         };
     }
 
-    /// A put found the endpoint out of reach: as long as nothing is known, the next request is the question again.
-    pub(super) fn is_away(&mut self) {
-        if self.belief == Belief::Unknown {
-            self.ask_at = None;
-        }
+    /// Whether nothing is known, so that the question is what is sent first.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.belief == Belief::Unknown
     }
 
     /// An aggregate of a lane was accepted, which shows this.
@@ -146,16 +173,18 @@ impl Distribution {
         }
     }
 
-    /// Why it does or does not.
-    pub(super) fn why(&self) -> &'static str {
-        match (self.setting, self.belief) {
+    /// Whether it does, and why; none while that is not decided.
+    pub(super) fn says(&self) -> Option<(bool, &'static str)> {
+        let why = match (self.setting, self.belief) {
             (Aggregation::On | Aggregation::Off, _) => "the configuration says so",
-            (_, Belief::Unknown) => "the stream has not said yet how it distributes records",
+            (_, Belief::Unknown) if self.silent < SILENT => return None,
+            (_, Belief::Unknown) => "the stream does not say how it distributes records",
             (_, Belief::ByKey) => "the stream distributes records by their keys",
             (_, Belief::ByService) => "the stream distributes records itself, and consumers on KCL would drop aggregates",
             (_, Belief::Untold) => "nobody tells how the stream distributes records",
             (_, Belief::Seen) => "a lane came back into a shard that it had left, so the stream distributes records itself",
-        }
+        };
+        Some((self.aggregates(), why))
     }
 }
 
@@ -205,7 +234,7 @@ impl Trail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::random::Random;
+    use crate::random::Random;
 
     /// Whether aggregates go out, and whether a question goes with them.
     const TOGETHER: (bool, Step) = (true, Step::Send { ask: false });
@@ -237,8 +266,9 @@ mod tests {
     fn nothing_goes_out_before_the_stream_was_asked() {
         let (mut distribution, now) = auto();
         assert_eq!(distribution.step(now, false), Step::Ask);
+        assert_eq!(distribution.step(now, true), Step::Wait(None), "at the end it stays in the buffer");
         distribution.asked();
-        assert_eq!(distribution.step(now, false), Step::Wait);
+        assert_eq!(distribution.step(now, false), Step::Wait(None));
         distribution.told(now, BY_KEY, 0.5);
         assert_eq!(distribution.does(now), TOGETHER);
     }
@@ -254,31 +284,39 @@ mod tests {
     }
 
     #[test]
-    fn while_the_service_does_not_answer_readings_go_one_by_one_and_it_is_asked_again_and_again() {
-        let (mut distribution, mut now) = auto();
-        let (end, mut questions) = (now + Duration::from_hours(1), 0);
-        while now < end {
-            if distribution.step(now, false) == Step::Ask {
+    fn while_the_service_answers_and_does_not_say_it_readings_wait_for_a_while_and_then_go_one_by_one() {
+        let (mut distribution, start) = auto();
+        let (mut now, mut questions, mut went) = (start, 0, None);
+        while now < start + Duration::from_hours(1) {
+            let step = distribution.step(now, false);
+            if step == Step::Ask || step == (Step::Send { ask: true }) {
                 questions += 1;
                 distribution.asked();
                 distribution.told(now, Told::Nothing, 1.0);
+            } else if let Step::Wait(until) = step {
+                assert!(went.is_none());
+                now = until.unwrap();
             } else {
+                went.get_or_insert(now - start);
                 assert_eq!(distribution.does(now), ONE_BY_ONE);
                 now += Duration::from_secs(1);
             }
         }
+        assert_eq!(went, Some(Duration::from_secs(1 + 2 + 4 + 8)));
         assert!((60..80).contains(&questions), "about once a minute: {questions}");
     }
 
     #[test]
     fn while_nothing_is_known_the_probe_of_a_link_that_is_away_is_the_question() {
         let (mut distribution, now) = auto();
-        distribution.told(now, Told::Nothing, 1.0);
-        assert_eq!(distribution.does(now), ONE_BY_ONE);
-        distribution.is_away();
-        assert_eq!(distribution.step(now, false), Step::Ask);
-        let (mut distribution, now) = told(BY_KEY);
-        distribution.is_away();
+        for _ in 0..100 {
+            assert_eq!(distribution.step(now, false), Step::Ask);
+            distribution.asked();
+            distribution.told(now, Told::Failed, 1.0);
+        }
+        distribution.told(now, BY_KEY, 1.0);
+        assert_eq!(distribution.does(now), TOGETHER);
+        distribution.told(now, Told::Failed, 1.0);
         assert_eq!(distribution.does(now), TOGETHER, "what is known stays known");
     }
 
@@ -296,7 +334,6 @@ mod tests {
         let now = now + STALE;
         assert_eq!(distribution.step(now, false), Step::Ask);
         assert_eq!(distribution.step(now, true), Step::Send { ask: false }, "there is no time left");
-        assert_eq!(Distribution::new(Aggregation::Auto).step(now, true), Step::Wait, "and what waits is safe where it is");
         distribution.asked();
         distribution.told(now, Told::Nothing, 1.0);
         assert_eq!(distribution.does(now), ONE_BY_ONE, "what is known is better than nothing");

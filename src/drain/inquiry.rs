@@ -7,6 +7,8 @@ use tracing::{debug, info, warn};
 use super::{
     Drain,
     distribution::{Step, Told, Trail},
+    outlet::NotTaken,
+    stream::Next,
 };
 use crate::{
     clock,
@@ -14,34 +16,52 @@ use crate::{
     status::{what_and_remedy, with_causes},
 };
 
-/// A question on its way, and the place of its stream.
-pub(super) type Inquiry = Pin<Box<dyn Future<Output = (usize, Result<StreamSummary, DescribeError>)> + Send>>;
+/// A question on its way.
+pub(super) type Inquiry = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// What came back.
+pub(super) struct Reply {
+    stream: usize,
+    started: Instant,
+    result: Result<StreamSummary, DescribeError>,
+}
 
 impl Drain {
-    /// Whether a request may go before more is known of its stream. Asks where it has to.
-    pub(super) fn may_send(&mut self, now: Instant, index: usize, hurry: bool) -> bool {
-        let step = self.streams[index].distribution.step(now, hurry);
-        if matches!(step, Step::Ask | Step::Send { ask: true }) {
-            self.inquire(index);
+    /// What has to happen before a request, if anything has. Asks where that is due.
+    pub(super) fn first(&mut self, now: Instant, index: usize, hurry: bool) -> Option<Next> {
+        match self.streams[index].distribution.step(now, hurry) {
+            Step::Send { ask: false } => None,
+            Step::Send { ask: true } => {
+                self.inquire(now, index);
+                None
+            }
+            Step::Ask => {
+                self.inquire(now, index);
+                Some(Next::Idle) // the answer wakes us
+            }
+            Step::Wait(until) => Some(until.map_or(Next::Idle, Next::Wait)),
         }
-        matches!(step, Step::Send { .. })
     }
 
-    fn inquire(&mut self, index: usize) {
+    fn inquire(&mut self, started: Instant, index: usize) {
         let stream = &mut self.streams[index];
         let destination = &mut self.destinations[stream.destination];
         let Some(client) = destination.outlet.kinesis().cloned() else { return };
         stream.distribution.asked();
         destination.in_flight += 1;
         let target = stream.target.clone();
-        self.inquiries.push(Box::pin(async move { (index, client.describe(&target).await) }));
+        self.inquiries.push(Box::pin(async move {
+            let result = client.describe(&target).await;
+            Reply { stream: index, started, result }
+        }));
     }
 
-    pub(super) fn told(&mut self, index: usize, result: &Result<StreamSummary, DescribeError>) {
+    pub(super) fn replied(&mut self, Reply { stream: index, started, result }: Reply) {
+        let now = Instant::now();
         let stream = &mut self.streams[index];
         self.destinations[stream.destination].in_flight -= 1;
         let part = format!("aggregation {}", stream.name);
-        let told = match result {
+        let told = match &result {
             Ok(summary) => {
                 self.status.solved(&part);
                 Told::Is(summary.distribution)
@@ -57,19 +77,32 @@ impl Drain {
                 }
                 Told::Denied
             }
-            Err(error) => {
+            Err(error @ DescribeError::Unknown { .. }) => {
                 debug!(stream = stream.name, "{}", with_causes(error));
                 Told::Nothing
             }
+            Err(DescribeError::Failed(_)) => Told::Failed,
         };
-        stream.distribution.told(Instant::now(), told, (self.random)());
-        self.tell_of_aggregation(index);
+        let first = stream.distribution.is_unknown();
+        stream.distribution.told(now, told, (self.random)());
+        match result {
+            // Nothing goes out before the question is answered, so it tells what a put would. Later on, puts do.
+            Err(DescribeError::Failed(error)) if first => {
+                let destination = stream.destination;
+                let result = Err(NotTaken::from(error));
+                self.destinations[destination].count(&[], &result, now - started, &self.status);
+                if let Err(error) = &result {
+                    self.failed(now, started, index, &[], error);
+                }
+            }
+            _ => self.tell_of_aggregation(index),
+        }
     }
 
     /// Tells how readings travel, where that has changed.
     pub(super) fn tell_of_aggregation(&mut self, index: usize) {
         let stream = &mut self.streams[index];
-        let (on, why) = (stream.distribution.aggregates(), stream.distribution.why());
+        let Some((on, why)) = stream.distribution.says() else { return };
         if self.status.aggregation(&stream.name, on, why) {
             stream.lanes.iter_mut().for_each(|lane| lane.trail = Trail::default());
             let how = if on { "together, as aggregates" } else { "one by one" };

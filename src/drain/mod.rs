@@ -135,7 +135,9 @@ impl Drain {
             lanes.into_iter().for_each(|lane| stream.add(lane, false));
             if destinations[destination].outlet.kinesis().is_some() {
                 stream.distribution = Distribution::new(aggregation);
-                status.aggregation(&name, stream.distribution.aggregates(), stream.distribution.why());
+                if let Some((on, why)) = stream.distribution.says() {
+                    status.aggregation(&name, on, why);
+                }
             }
             stream
         };
@@ -195,7 +197,7 @@ impl Drain {
                     Ended::Tidied { destination, result } => self.destinations[destination].is_tidy(Instant::now(), result, &self.status),
                 },
                 Some(()) = self.looks.next() => {}
-                Some((stream, told)) = self.inquiries.next() => self.told(stream, &told),
+                Some(reply) = self.inquiries.next() => self.replied(reply),
                 () = self.buffer.appended() => {}
                 Ok(()) = self.clock.changed() => self.clock_was_set(),
                 () = sleep_until(wake.into()) => {}
@@ -258,8 +260,8 @@ impl Drain {
         }
         let buffer = &self.buffer;
         let next = stream.next(now, train, |lane| buffer.waiting(lane.id), destination.stride.bytes(), hurry);
-        let waits = matches!(next, Next::Send(_)) && !self.may_send(now, index, hurry);
-        if waits { Next::Idle } else { next } // the answer wakes us
+        let first = matches!(next, Next::Send(_)).then(|| self.first(now, index, hurry)).flatten();
+        first.unwrap_or(next)
     }
 
     /// Whether a stream of the same destination with a higher priority has a request on its way.

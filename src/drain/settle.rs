@@ -130,7 +130,7 @@ impl Drain {
         stream.set_aside(Instant::now(), lane, matches!(result, Ok(true)));
     }
 
-    fn failed(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], error: &NotTaken) {
+    pub(super) fn failed(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], error: &NotTaken) {
         let random = (self.random)();
         let stream = &mut self.streams[index];
         if error.may_be_stored() {

@@ -213,7 +213,6 @@ impl Stream {
     /// What waits by now has waited for the link, and not because it carries too little.
     pub(super) fn was_away(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.began = None);
-        self.distribution.is_away();
     }
 
     fn record_bytes(&self, lane: usize, share: usize) -> usize {

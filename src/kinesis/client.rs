@@ -101,10 +101,16 @@ impl Client {
                 .as_ref()
                 .map(summary)
                 .ok_or_else(|| DescribeError::Unknown { target, source: "the answer has no summary".into() }),
-            Err(Failure::Barred(address)) => Err(DescribeError::Unknown { target, source: address.into() }),
-            Err(Failure::NoCredentials(why)) => Err(DescribeError::Unknown { target, source: why.into() }),
-            Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(DescribeError::Unknown { target, source }),
-            Err(Failure::Refused(refusal)) => Err(DescribeError::refused(target, refusal)),
+            Err(Failure::Refused(refusal)) => match refusal.verdict() {
+                Verdict::Denied => Err(DescribeError::Denied { target, source: refusal.into() }),
+                Verdict::NoStream | Verdict::Credentials => {
+                    Err(DescribeError::Failed(passage.put_error(target, Failure::Refused(refusal))))
+                }
+                _ => Err(DescribeError::Unknown { target, source: refusal.into() }),
+            },
+            // A question without an answer has stored nothing.
+            Err(Failure::NoAnswer(source)) => Err(DescribeError::Failed(PutError::Unreachable { target, source })),
+            Err(failure) => Err(DescribeError::Failed(passage.put_error(target, failure))),
         }
     }
 

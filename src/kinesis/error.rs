@@ -300,25 +300,19 @@ impl PutError {
 
 /// A stream that was not described.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "every variant has the same two fields: on what, and why")]
+#[expect(missing_docs, reason = "the fields are always: on what, and why")]
 pub enum DescribeError {
     /// We may not ask.
     #[error(
         "we may not ask how {target} distributes records; allow kinesis:DescribeStreamSummary to our role and in the endpoint's policy"
     )]
     Denied { target: Target, source: Cause },
-    /// There is no answer, or none that tells.
+    /// The service answers, and does not say it.
     #[error("{target} did not say how it distributes records; it is asked again")]
     Unknown { target: Target, source: Cause },
-}
-
-impl DescribeError {
-    /// The service refused the request, with this word.
-    pub(super) fn refused(target: Target, refusal: Refusal) -> Self {
-        let verdict = verdict(refusal.status, &refusal.code);
-        let source = refusal.into();
-        if verdict == Verdict::Denied { Self::Denied { target, source } } else { Self::Unknown { target, source } }
-    }
+    /// A put would fail too, and for this reason.
+    #[error(transparent)]
+    Failed(PutError),
 }
 
 /// A read that failed.

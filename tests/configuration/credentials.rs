@@ -81,7 +81,9 @@ fn a_file_may_be_one_of_the_credentials_that_systemd_gives() {
 
     let loaded = load(&folder, Files::Checked, true).unwrap();
 
-    let CredentialsConfig::Iot(iot) = &loaded.config.destinations["cloud"].service().unwrap().credentials else { panic!("it is iot") };
+    let CredentialsConfig::Iot(iot) = &loaded.config.destinations["cloud"].service().unwrap().credentials else {
+        panic!("it is iot")
+    };
     assert_eq!(iot.key, folder.path().join("keys/device.key"));
     assert!(as_toml(&loaded, false).unwrap().contains("keys/device.key"));
     fs::set_permissions(&iot.key, fs::Permissions::from_mode(0o644)).unwrap();

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use headwater::kinesis::{Answer, Class, Client, ClientError, HashKey, PutError, Record};
+use headwater::{
+    kinesis::{Answer, Class, Client, ClientError, DescribeError, Distribution, HashKey, PutError, Record, StreamSummary},
+    units::ByteCount,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -135,6 +138,49 @@ async fn a_refusal_has_the_class_of_its_name() {
         let error = Gateway::facing(&endpoint.url).puts(1).await.unwrap_err();
         assert_eq!(error.class(), class, "{code}: {error:?}");
         assert!(!matches!(error, PutError::Unreachable { .. } | PutError::Unknown { .. }), "{code}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_says_how_it_distributes_records_and_one_that_says_nothing_of_it_goes_by_keys() {
+    for (strategy, distribution) in [
+        (r#","RecordDistributionStrategy":"AUTO""#, Distribution::ByService),
+        (r#","RecordDistributionStrategy":"USER_PARTITION_KEY""#, Distribution::ByKey),
+        (r#","RecordDistributionStrategy":"BY_THE_MOON""#, Distribution::ByService),
+        ("", Distribution::ByKey),
+    ] {
+        let body = format!(
+            r#"{{"StreamDescriptionSummary":{{"StreamName":"plant","StreamARN":"a","StreamStatus":"ACTIVE","RetentionPeriodHours":24,
+            "StreamCreationTimestamp":1,"EnhancedMonitoring":[],"OpenShardCount":3,"MaxRecordSizeInKiB":2048{strategy}}}}}"#
+        );
+        let endpoint = Scripted::answering(http("200 OK", "content-type: application/x-amz-json-1.1\r\n", &body)).await;
+        let summary = Gateway::facing(&endpoint.url).client().await.describe("plant").await.unwrap();
+        assert_eq!(summary, StreamSummary { distribution, open_shards: 3, max_record: ByteCount::mib(2) });
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_described_says_why_and_what_a_put_would_meet() {
+    let described = async |answer: String| {
+        let endpoint = Scripted::answering(answer).await;
+        Gateway::facing(&endpoint.url).client().await.describe("plant").await.unwrap_err()
+    };
+    let denied = described(refusal("AccessDeniedException")).await;
+    assert!(
+        matches!(denied, DescribeError::Denied { .. }) && denied.to_string().contains("kinesis:DescribeStreamSummary"),
+        "{denied}"
+    );
+    for answer in [refusal("LimitExceededException"), refusal("InternalFailure"), http("502 Bad Gateway", "", "<html>")] {
+        let silent = described(answer.clone()).await;
+        assert!(matches!(silent, DescribeError::Unknown { .. }), "{answer}: {silent:?}");
+    }
+    for (answer, class) in [
+        (refusal("ResourceNotFoundException"), Class::Held),
+        (refusal("ExpiredTokenException"), Class::Credentials),
+        (String::new(), Class::Away),
+    ] {
+        let failed = described(answer.clone()).await;
+        assert!(matches!(&failed, DescribeError::Failed(error) if error.class() == class), "{answer}: {failed:?}");
     }
 }
 

@@ -108,7 +108,7 @@ async fn without_the_permission_to_ask_it_aggregates_and_says_which_permission_i
 }
 
 #[tokio::test]
-async fn while_the_service_does_not_say_how_it_distributes_records_they_go_one_by_one_and_then_together() {
+async fn where_the_service_does_not_say_how_it_distributes_records_they_wait_then_go_one_by_one_and_later_together() {
     let mut gateway = Gateway::new().starts().await;
     gateway.cloud.describe_fails(Some("LimitExceededException"));
     gateway.field.publishes(100).await;

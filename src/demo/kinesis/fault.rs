@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::demo::random::Random;
+use crate::random::Random;
 
 /// What happens to one put request instead of a proper answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

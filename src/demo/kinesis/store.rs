@@ -17,7 +17,7 @@ use super::{
     shards::{HashRange, ReshardError, ShardId, Shards},
     tank::Limits,
 };
-use crate::{demo::random::Random, reading::Timestamp};
+use crate::{random::Random, reading::Timestamp};
 
 /// A sequence number, shown as 56 digits like the service's, which do not fit into 64 bits either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     clock::{Boot, Setting},
-    demo::random::Random,
+    random::Random,
     reading::Timestamp,
     record::kpl::{HashKeyUse, put_record},
 };
