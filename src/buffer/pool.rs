@@ -407,6 +407,12 @@ impl Pool {
         receipts.into_iter().collect()
     }
 
+    /// What will be safe when all is written.
+    #[cfg(test)]
+    pub(super) fn receipts_to_come(&self) -> Receipts {
+        self.groups.iter().flat_map(|group| &group.marks).map(|mark| (mark.source, mark.up_to)).collect()
+    }
+
     /// Whether a source may hand over more that goes to `streams`.
     pub(super) fn has_room<'a>(&self, mut streams: impl Iterator<Item = &'a str>, open_bytes: u64) -> bool {
         self.memory + open_bytes < self.policy.memory && !streams.any(|stream| self.is_held(stream))

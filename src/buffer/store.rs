@@ -8,6 +8,7 @@
 //! known at the start without counting.
 
 mod aside;
+mod create;
 mod gaps;
 mod lanes;
 mod lock;
@@ -23,7 +24,7 @@ mod vfs;
 
 pub use lock::{Process, owner_of};
 #[cfg(test)]
-pub(super) use vfs::bad_sectors;
+pub(super) use vfs::{bad_sectors, join_over};
 pub(super) use {
     aside::{Aside, SetAside},
     gaps::Gap,
@@ -66,6 +67,8 @@ const KEY_SEPARATOR: &str = "\0";
 /// The open file.
 pub(super) struct Store {
     connection: Connection,
+    #[cfg(test)]
+    mutant: Option<super::world::Mutant>,
     path: PathBuf,
     page_budget: u64,
     checkpoint_frames: u64,
@@ -84,6 +87,8 @@ pub(super) struct Store {
     /// Held while the file is open.
     _lock: Option<Lock>,
     page_count: u64,
+    /// The log was there when the file was opened, and was not emptied since.
+    log_is_old: bool,
 }
 
 /// What one transaction does.
@@ -205,9 +210,7 @@ impl Store {
 
     /// What follows a commit that is on the disk already: counts it, and empties the WAL into the file when that is due.
     pub(super) fn keep_up(&mut self) -> Result<(), BufferError> {
-        if !self.reserve.is_held() {
-            self.reserve.hold(self.free());
-        }
+        self.take_reserve();
         self.write(Self::measure)
     }
 
@@ -243,6 +246,7 @@ impl Store {
 
     /// Does `write`. Where the disk is full, once more with the room of the reserve.
     fn write<T>(&mut self, mut write: impl FnMut(&mut Self) -> rusqlite::Result<T>) -> Result<T, BufferError> {
+        let mut write = |store: &mut Self| store.leave_old_log().and_then(|()| write(store));
         let held = self.reserve.is_held();
         match write(self).map_err(|source| self.unwritable(source)) {
             Err(_) if held && !self.reserve.is_held() => write(self).map_err(|source| self.unwritable(source)),

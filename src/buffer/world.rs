@@ -11,6 +11,21 @@ pub struct World {
     pub(super) synchronous: &'static str,
     /// What time it is.
     pub(super) now: fn() -> Instant,
+    /// A fault that a test must find.
+    #[cfg(test)]
+    pub(super) mutant: Option<Mutant>,
+}
+
+/// Faults that tests must find.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mutant {
+    /// A receipt is given before the commit.
+    ReceiptsFirst,
+    /// A new file is made where it is looked for.
+    MadeInPlace,
+    /// The numbers of chunks go on from those that are there.
+    NumbersRestart,
 }
 
 impl Default for World {
@@ -21,6 +36,8 @@ impl Default for World {
             // but for the rollback journal of the first switch to WAL, whose deletion only EXTRA makes durable.
             synchronous: "EXTRA",
             now: Instant::now,
+            #[cfg(test)]
+            mutant: None,
         }
     }
 }

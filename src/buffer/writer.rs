@@ -90,7 +90,8 @@ pub(super) struct Prepared {
     pub(super) lanes: Vec<(Lane, Option<Previous>)>,
     /// As in [`Opened`].
     pub(super) older: Vec<Lane>,
-    known: BTreeMap<String, Vec<Fingerprint>>,
+    /// As in [`Opened`].
+    pub(super) known: BTreeMap<String, Vec<Fingerprint>>,
 }
 
 /// Opens the file, without the thread that is to own it.
@@ -143,6 +144,8 @@ pub(super) fn prepare(settings: &BufferSettings, layouts: &[Layout], status: Sta
         names,
         max_size: settings.max_size,
         now: settings.world.now,
+        #[cfg(test)]
+        mutant: settings.world.mutant,
         opened: (settings.world.now)(),
         phases: Phases::default(),
         full_at: None,
@@ -169,6 +172,8 @@ pub(super) struct Writer {
     names: BTreeMap<SourceId, String>,
     max_size: u64,
     now: fn() -> Instant,
+    #[cfg(test)]
+    mutant: Option<super::world::Mutant>,
     opened: Instant,
     /// Which readings stay of those that are thinned.
     phases: Phases,
@@ -186,7 +191,7 @@ pub(super) struct Writer {
     part_again: Option<Instant>,
     /// Files that were set aside, of which the status speaks while they are there.
     aside: Vec<PathBuf>,
-    /// When we last looked for them.
+    /// When we last looked for what others may have changed.
     looked: Instant,
     /// SQLite has found that the file is not as it was written.
     damaged: OnceCell<String>,
@@ -216,6 +221,19 @@ pub(super) enum Turn<'a> {
     Wait(MutexGuard<'a, Inner>, Duration),
     /// Nothing more is to come.
     End,
+}
+
+#[cfg(test)]
+impl Writer {
+    /// What it shares with the handles.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// The file.
+    pub(super) fn store(&mut self) -> &mut Store {
+        &mut self.store
+    }
 }
 
 impl Writer {
@@ -271,7 +289,7 @@ impl Writer {
         }
         self.shared.status.beat("buffer", now);
         self.tell_of_overflow(now, None, inner.pool.holds_a_stream());
-        self.look_for_aside(now);
+        self.look_around(now, &mut inner);
         let Ok(mut inner) = self.drops_the_old(inner, now) else { return Turn::Again };
         let sleep = self.sleeps(&inner, now);
         let due = inner.pool.due();
@@ -330,6 +348,12 @@ impl Writer {
             return false;
         }
         drop(inner);
+        #[cfg(test)]
+        if self.mutant == Some(super::world::Mutant::ReceiptsFirst) {
+            let inner = self.shared.lock();
+            let receipts = inner.pool.receipts_to_come();
+            self.shared.settle(inner, &receipts);
+        }
         let started = (self.now)();
         let result = self.commit(&write);
         let now = (self.now)();
@@ -455,8 +479,10 @@ impl Writer {
             inner.pool.release(lane);
         }
         drop(inner);
-        if let Err(error) = &answer {
-            self.complain(error);
+        match &answer {
+            Err(error) => self.complain(error),
+            Ok(_) if !self.failing && self.shared.status.solved(PART) => info!("the buffer can be read again"),
+            Ok(_) => {}
         }
         if reply.send(answer).is_err() {
             // The drain was told to stop while it waited.

@@ -56,6 +56,9 @@ impl Checksum {
     }
 }
 
+/// Where the pages of a commit are, and how many the database has after it.
+type Commit = (Vec<(u32, u64)>, u32);
+
 /// A frame without its page.
 struct Frame {
     page: u32,
@@ -86,7 +89,7 @@ impl Wal {
             && be(&header, 8) as usize == PAGE_LEN
             && start.sums == [be(&header, 24), be(&header, 28)];
         if sound {
-            wal.follow(&*file, len, start, [be(&header, 16), be(&header, 20)]);
+            wal.follow(&*file, len, start, [be(&header, 16), be(&header, 20)], database);
         } else {
             wal.without_header(&*file, len, database);
         }
@@ -95,12 +98,12 @@ impl Wal {
     }
 
     /// Takes the frames up to the last commit that SQLite would take; behind damage, also those that are whole for themselves.
-    fn follow(&mut self, file: &dyn ReadAt, len: u64, start: Checksum, salts: [u32; 2]) {
+    fn follow(&mut self, file: &dyn ReadAt, len: u64, start: Checksum, salts: [u32; 2], database: impl Fn(u32) -> Option<Page>) {
         let mut bytes = [0; FRAME_LEN];
         let mut chain = start;
         let (mut broken, mut unread) = (false, false);
         let mut open: Vec<(u32, u64)> = Vec::new();
-        let mut behind: Vec<(Vec<(u32, u64)>, u32)> = Vec::new();
+        let mut behind: Vec<Commit> = Vec::new();
         let mut at = HEADER_LEN as u64;
         while at + FRAME_LEN as u64 <= len {
             let given = read(file, &mut bytes, at);
@@ -130,7 +133,7 @@ impl Wal {
         }
         if unread && !(behind.is_empty() && open.is_empty()) {
             self.damage = Some("a part of its write-ahead log can't be read");
-        } else if behind.len() >= 2 {
+        } else if behind.len() >= 2 && self.has_more(file, &behind, database) {
             self.damage = Some("its write-ahead log is damaged in the middle");
         } else {
             return;
@@ -142,6 +145,22 @@ impl Wal {
         if unread {
             self.frames.extend(open); // what can't be read may be the end of their commit
         }
+    }
+
+    /// Whether the commits behind the end say anything that neither the database nor the log before its end does. Where a power cut has
+    /// torn the header of a log that began anew, SQLite goes on with the salts that it finds there, so that what is left of the log
+    /// before looks like more of it; but all of that is in the database.
+    fn has_more(&self, file: &dyn ReadAt, behind: &[Commit], database: impl Fn(u32) -> Option<Page>) -> bool {
+        let newest: HashMap<u32, u64> = behind.iter().flat_map(|(frames, _)| frames).copied().collect();
+        let pages = behind.last().map_or(0, |(_, pages)| *pages);
+        let copy = |at: u64| {
+            let mut copy = [0; PAGE_LEN];
+            read(file, &mut copy, at).then_some(copy)
+        };
+        newest.iter().filter(|(page, _)| **page <= pages).any(|(page, at)| {
+            let known = database(*page);
+            known.is_none() || known != copy(*at) && known != self.frames.get(page).and_then(|at| copy(*at))
+        })
     }
 
     /// Whether a frame with `salts` begins at `at` or later.
@@ -162,6 +181,7 @@ impl Wal {
         let mut bytes = [0; FRAME_LEN];
         let mut salts = None;
         let mut before: Option<Checksum> = None;
+        let mut open: Vec<(u32, u64)> = Vec::new();
         let mut at = HEADER_LEN as u64;
         while at + FRAME_LEN as u64 <= len {
             if !read(file, &mut bytes, at) {
@@ -179,15 +199,19 @@ impl Wal {
                 chain.is_some_and(|chain| chain.over(&bytes[..8]).over(&bytes[FRAME_HEADER_LEN..]).sums == frame.sums)
             };
             if before.is_none() || fits(false) || fits(true) {
-                self.frames.insert(frame.page, at + FRAME_HEADER_LEN as u64);
-                self.pages = if frame.commit > 0 { Some(frame.commit) } else { self.pages };
+                open.push((frame.page, at + FRAME_HEADER_LEN as u64));
+                if frame.commit > 0 {
+                    self.frames.extend(open.drain(..));
+                    self.pages = Some(frame.commit);
+                }
             }
             salts = Some(frame.salts);
             before = Some(Checksum { sums: frame.sums, big_endian: false });
             at += FRAME_LEN as u64;
         }
         let mut lost = false;
-        for (page, at) in &self.frames {
+        // What lies behind the database's end was cut off with the last commit.
+        for (page, at) in self.frames.iter().filter(|(page, _)| self.pages.is_some_and(|pages| **page <= pages)) {
             let mut copy = [0; PAGE_LEN];
             lost |= !read(file, &mut copy, *at) || database(*page).is_none_or(|page| page != copy);
         }

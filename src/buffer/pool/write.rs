@@ -161,6 +161,11 @@ impl Pool {
         self.writing.retry_at
     }
 
+    /// There may be room again.
+    pub(in crate::buffer) fn look_again(&mut self) {
+        self.writing.look_again();
+    }
+
     /// Whether nothing can be written because nothing may be dropped.
     pub(in crate::buffer) fn is_full(&self) -> bool {
         self.writing.full

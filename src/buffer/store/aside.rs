@@ -81,6 +81,7 @@ impl Store {
     }
 
     fn try_put_aside(&mut self, aside: &Aside, most: u64) -> rusqlite::Result<(u64, SetAside)> {
+        self.leave_old_log()?;
         let mut left = self.set_aside;
         let tx = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         // All of it, so that what is left is the lane's first row: from there on readings are counted at the next start.

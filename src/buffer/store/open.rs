@@ -1,6 +1,6 @@
 //! The file as it is made and opened: its identity, its settings, and how its bound is shared out.
 
-use std::{cell::Cell, fs, io, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{cell::Cell, io, path::Path, time::Duration};
 
 use rusqlite::{Connection, ErrorCode};
 use tracing::warn;
@@ -8,6 +8,7 @@ use tracing::warn;
 use super::{
     PAGE_BYTES, Store, WAL_FRAME_BYTES,
     aside::{COUNT, count_from},
+    create::create,
     is_unreadable,
     lock::{self, Lock, owner_of},
     migrate::migrate,
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     buffer::{
         BufferError, World,
-        cold::{ColdFile, Found, beside},
+        cold::{ColdFile, Found},
     },
     clock,
     config::check::LEAST_MAX_SIZE,
@@ -53,19 +54,10 @@ impl Store {
             Found::Foreign => return Err(BufferError::Foreign { path: path.into(), what: "another program's database".into() }),
             Found::Nothing | Found::Buffer => {}
         }
-        let made = !path.exists();
-        if made {
-            // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(unopened)?;
+        if !path.exists() {
+            create(world, path)?;
         }
-        let opened = Self::open_file(world, path, max_size, keep_free, Some(lock));
-        if made && opened.is_err() {
-            // An empty file would be taken for one that lost everything.
-            for suffix in ["-journal", "-wal", ""] {
-                quarantine::removed(&beside(path, suffix)).map_err(unopened)?;
-            }
-        }
-        opened
+        Self::open_file(world, path, max_size, keep_free, Some(lock))
     }
 
     fn open_file(world: World, path: &Path, max_size: u64, keep_free: u64, lock: Option<Lock>) -> Result<Self, BufferError> {
@@ -121,6 +113,8 @@ impl Store {
         let set_aside = connection.query_row(COUNT, [], count_from).map_err(failed)?;
         let mut store = Self {
             connection,
+            #[cfg(test)]
+            mutant: world.mutant,
             path: path.into(),
             page_budget: limits.pages,
             checkpoint_frames: limits.checkpoint_frames,
@@ -133,9 +127,10 @@ impl Store {
             set_aside,
             most_set_aside: limits.set_aside,
             page_count: 0,
+            log_is_old: false,
             _lock: lock,
         };
-        store.count().map_err(failed)?;
+        store.log_is_old = store.count().map_err(failed)? > 0;
         store.reserve.hold(store.free());
         store.begin_session().map_err(failed)?;
         quarantine::keep_log(&store.connection, false).map_err(failed)?;

@@ -25,11 +25,21 @@ impl Store {
             if free < FREE || store.pages_used > (free / SHARE).min(copied) {
                 return Ok(());
             }
-            store.connection.execute_batch("VACUUM")?;
-            store.measure()?;
-            store.checkpoint()
+            store.vacuum()
         };
         shrink(self).map_err(|source| self.unwritable(source))
+    }
+
+    /// The same, whatever it is worth.
+    #[cfg(test)]
+    pub(in crate::buffer) fn shrink(&mut self) -> Result<(), BufferError> {
+        self.vacuum().map_err(|source| self.unwritable(source))
+    }
+
+    fn vacuum(&mut self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("VACUUM")?;
+        self.measure()?;
+        self.checkpoint()
     }
 
     /// Pages that one more row with `bytes` of data needs at most.
@@ -58,6 +68,13 @@ impl Store {
     /// Bytes of the database's file and of its WAL.
     fn files(&self) -> [u64; 2] {
         ["", "-wal"].map(|suffix| len(&beside(&self.path, suffix)))
+    }
+
+    /// Takes the reserve again if it was given up and others have made room since.
+    pub(in crate::buffer) fn take_reserve(&self) {
+        if !self.reserve.is_held() {
+            self.reserve.hold(self.free());
+        }
     }
 
     /// Whether the file system has less than is to be kept free for others.
@@ -116,6 +133,19 @@ impl Store {
         self.pages_used = pages - free;
         self.page_count = pages;
         Ok(frames)
+    }
+
+    /// Empties a log from before, so that nothing rests on it any more.
+    ///
+    /// What can be read of it need not be on the disk: where a sync failed, the system may show what it could not write for as long as it
+    /// runs, and say nothing when it is synced again. What is behind a hole in a log is lost. And what a power cut has left behind its
+    /// end must not be met by what is written next, as it may look like more of the same.
+    pub(super) fn leave_old_log(&mut self) -> rusqlite::Result<()> {
+        if self.log_is_old {
+            self.checkpoint()?;
+            self.log_is_old = false;
+        }
+        Ok(())
     }
 
     pub(super) fn checkpoint(&mut self) -> rusqlite::Result<()> {

@@ -151,7 +151,8 @@ impl Drop for Store {
             return;
         }
         // SQLite deletes the log when it closes. Unless the file says that this is in order, the log must stay.
-        if self.connection.execute("UPDATE session SET open = 0", []).is_err() {
+        let in_order = self.leave_old_log().and_then(|()| self.connection.execute("UPDATE session SET open = 0", []));
+        if in_order.is_err() {
             let _kept: rusqlite::Result<()> = quarantine::keep_log(&self.connection, true);
         }
     }

@@ -122,6 +122,14 @@ unsafe fn register(name: &'static CStr, real: *mut sqlite3_vfs) -> c_int {
     unsafe { ffi::sqlite3_vfs_register(Box::leak(Box::new(vfs)), 0) }
 }
 
+/// Makes `name` a VFS over the one that a test has registered as `real`.
+#[cfg(test)]
+pub(in crate::buffer) fn join_over(name: &'static CStr, real: &CStr) {
+    // SAFETY: what tests register stays.
+    let code = unsafe { register(name, ffi::sqlite3_vfs_find(real.as_ptr())) };
+    assert_eq!(code, SQLITE_OK);
+}
+
 /// Methods of the VFS that are the real one's.
 macro_rules! of_the_real_vfs {
     ($($name:ident = $method:ident($($arg:ident: $type:ty),*) $(-> $out:ty)?;)*) => { $(

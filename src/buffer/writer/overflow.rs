@@ -29,6 +29,7 @@ const ROWS: usize = 256;
 impl Writer {
     /// One step towards room for what has to be written, if there is too little; whether there was one. Confirmed chunks go first.
     pub(super) fn makes_room<'a>(&mut self, mut inner: MutexGuard<'a, Inner>) -> Result<MutexGuard<'a, Inner>, bool> {
+        self.store.take_reserve();
         let step = inner.pool.over_quota().or_else(|| {
             let wanted = inner.pool.pages_wanted(Store::pages_for);
             let (used, budget) = self.store.pages();

@@ -18,12 +18,14 @@ use crate::buffer::{pool::SalvagedRow, store::Salvaged};
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Writer {
-    /// What was set aside and then removed is no problem any more.
-    pub(super) fn look_for_aside(&mut self, now: Instant) {
+    /// Looks now and then for what others have done to the disk: there may be room again, and what was set aside and then removed is no
+    /// problem any more.
+    pub(super) fn look_around(&mut self, now: Instant, inner: &mut Inner) {
         if now < self.looked + BEAT {
             return;
         }
         self.looked = now;
+        inner.pool.look_again();
         let status = &self.shared.status;
         self.aside.retain(|file| {
             let there = salvage::is_there(file);
