@@ -4,7 +4,7 @@ use std::fs;
 
 use super::{
     files::{PAGE, spoil_pages},
-    kinds::{End, Outcome, WAITING, full, recovers},
+    kinds::{End, Outcome, WAITING, full, goes_on, recovers},
 };
 
 /// Where the pages lie; what failed once fails again.
@@ -125,7 +125,7 @@ async fn another_gateways_log_beside_the_file_stops_nothing() {
     fs::copy(others.log(), files.log()).unwrap();
     drop(other);
 
-    let Outcome { arrived, lost, status, .. } = recovers(&mut gateway).await;
+    let Outcome { arrived, lost, status, .. } = goes_on(&mut gateway).await;
 
     // Its rows are told from ours by nothing, so either's may come.
     assert!(arrived > 0 && arrived + lost <= 2 * WAITING, "{arrived} arrived, {lost} lost");
