@@ -1,6 +1,10 @@
 //! TLS to a broker that asks for a certificate, a user name and a password.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 use headwater::config::MqttConfig;
 use tempfile::TempDir;
@@ -21,8 +25,10 @@ async fn guarded_broker(authority: &Authority, folder: &Path) -> (Field, MqttCon
 
     let (certificate, key) = authority.client("gw-1");
     let file = |name: &str, content: &str| {
-        fs::write(folder.join(name), content).unwrap();
-        Some(folder.join(name))
+        let path = folder.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        Some(path)
     };
     let config = MqttConfig {
         ca: file("ca.pem", &authority.pem()),
