@@ -23,8 +23,8 @@
 //!
 //! `buffer` does not know Kinesis, `kinesis` does not know SQLite. In the agent, the types of rumqttc, rusqlite and the AWS SDK stay
 //! inside `sources/mqtt`, `buffer/store` and `kinesis`. Decisions are plain functions with time and randomness as arguments; tasks only
-//! wait and call them, and only `agent.rs` spawns stages; besides them there are the buffer's thread, which owns the file, and calls of
-//! the system that block.
+//! wait and call them, and only `agent` spawns stages (`headwater buffer drain` its one); besides them there are the buffer's thread,
+//! which owns the file, one that salvages a damaged file, and calls of the system that block.
 
 pub mod addresses;
 pub mod agent;

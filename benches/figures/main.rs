@@ -5,7 +5,7 @@
 //! is worth what the machine is idle.
 //!
 //! Everything happens in a new temporary folder (`TMPDIR`) and on loopback ports that the kernel found free. `FIGURES_IDLE_SECONDS` is how
-//! long a good link is watched for writes, 30 by default.
+//! long a good link is watched for writes, five minutes by default.
 
 #![allow(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
 

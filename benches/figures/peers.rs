@@ -47,6 +47,7 @@ pub fn measure() -> Outcome<()> {
     table.note("an fdatasync of 4 KiB here", format!("{:.2} ms", sync.as_secs_f64() * 1e3));
     flat_out(&table)?;
     outage(&table)?;
+    trickle(&table)?;
     power_cut(&table)?;
     limits(&table)?;
     refusals(&table)
@@ -110,6 +111,19 @@ fn outage(table: &Table) -> Outcome<()> {
     };
     let rates = (0..RUNS).map(|_| once()).collect::<Outcome<_>>()?;
     table.at_least("drain of 300,000 after an outage, first to last, readings/s", median(rates), 100_000.0, "");
+    Ok(())
+}
+
+/// With next to nothing to send, a reading waits for `linger` at its default and for one round trip.
+fn trickle(table: &Table) -> Outcome<()> {
+    let mut plant = Plant::new(1, true)?;
+    let agent = plant.agent()?;
+    plant.broker.publish(300, Some(10), WINDOW)?;
+    let arrived = plant.cloud.wait_for(300)?;
+    agent.stop()?;
+    table.note("10 readings/s for 30 s: latency p50", format!("{} ms", arrived.get("p50")));
+    table.at_most("  latency p99", arrived.get("p99") as f64, 1000.0, "ms");
+    exactly_once(table, 300, &arrived);
     Ok(())
 }
 

@@ -120,7 +120,7 @@ pub fn write_groups(args: &[&str]) -> Outcome<()> {
 
 /// While readings are confirmed from memory, nothing is written at all.
 fn good_link(table: &Table, disk: &Disk) -> Outcome<()> {
-    let seconds: u64 = std::env::var("FIGURES_IDLE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(30);
+    let seconds: u64 = std::env::var("FIGURES_IDLE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(300);
     let folder = disk.folder();
     let mut cloud = Cloud::start(1, true, &agent::ca(folder))?;
     let mut broker = Broker::start()?;

@@ -12,7 +12,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{AgentError, Plan, open_buffer};
+use super::{
+    AgentError,
+    build::{Plan, open_buffer},
+};
 use crate::{
     buffer::Opened,
     clock::now,

@@ -5,11 +5,15 @@ mod full;
 
 use std::{fs, path::Path};
 
+use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    clock::{Boot, Setting, Trust},
+    clock::{Boot, Setting, Trust, Unsure},
+    config::{DrainOrder, WhenFull},
+    reading::Timestamp,
+    record::RunId,
     status::{Reason, Status},
 };
 

@@ -16,12 +16,13 @@ use super::{
     Answer, Arrived, Cause, ClientError, DescribeError, Distribution, Page, Position, PutError, ReadError, Record, Rehearsal,
     Service, Shard, Start, StreamSummary, Trial,
     answer::harmless,
+    body::{Body, Written},
     clock::ServiceClock,
     credentials::{Fault, HeldCredentials},
-    error::{Verdict, verdict},
     guard::SystemNames,
     limits::MAX_RECORD,
     link::{Answering, Failure, LOOK_TIMEOUT, Link, PUT_ANSWER, Passage, ServiceError, Way},
+    verdict::{Verdict, verdict},
 };
 use crate::{config::KinesisConfig, reading::Timestamp, units::ByteCount};
 
@@ -75,11 +76,8 @@ impl Client {
         }
         let passage = self.0.passage();
         let target = passage.target(stream);
-        let entries = match records.into_iter().map(entry).collect() {
-            Ok(entries) => entries,
-            Err(source) => return Err(PutError::Invalid { target, source }),
-        };
-        let request = passage.sdk().put_records().stream_name(stream).set_records(Some(entries)).customize();
+        let request = passage.sdk().put_records().stream_name(stream).set_records(Some(Vec::new())).customize();
+        let request = request.interceptor(Written::new(Body::of_records(stream, records)));
         let way = passage.way(PUT_ANSWER);
         match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
             Ok(output) => {

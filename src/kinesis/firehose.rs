@@ -7,21 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_firehose::{
-    primitives::Blob,
-    types::{PutRecordBatchResponseEntry, Record},
-};
-
+use aws_sdk_firehose::types::PutRecordBatchResponseEntry;
 use tracing::debug;
 
 use super::{
     Answer, Cause, ClientError, PutError, Service, Trial,
     answer::harmless,
+    body::{Body, Written},
     clock::ServiceClock,
     credentials::HeldCredentials,
-    error::{SLOW_DOWN, Verdict, verdict},
     guard::SystemNames,
     link::{Failure, LOOK_TIMEOUT, Link, PUT_ANSWER},
+    verdict::{SLOW_DOWN, Verdict, verdict},
 };
 use crate::config::KinesisConfig;
 
@@ -59,11 +56,8 @@ impl Firehose {
         }
         let passage = self.0.passage();
         let target = passage.target(stream);
-        let records = match records.into_iter().map(|data| Record::builder().data(Blob::new(data)).build()).collect() {
-            Ok(records) => records,
-            Err(error) => return Err(PutError::Invalid { target, source: Cause::from(error) }),
-        };
-        let request = passage.sdk().put_record_batch().delivery_stream_name(stream).set_records(Some(records)).customize();
+        let request = passage.sdk().put_record_batch().delivery_stream_name(stream).set_records(Some(Vec::new())).customize();
+        let request = request.interceptor(Written::new(Body::of_batch(stream, records)));
         let way = passage.way(PUT_ANSWER);
         match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
             Ok(output) => answers(output.request_responses, sent)

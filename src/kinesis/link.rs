@@ -39,7 +39,6 @@ use super::{
     clock::ServiceClock,
     credentials::{CredentialsError, HeldCredentials},
     endpoint::{Endpoint, Resolver},
-    error::Verdict,
     failover::Failover,
     guard::{Guard, PublicAddress},
     http::Http,
@@ -47,6 +46,7 @@ use super::{
     trial::Trial,
     trust::Trust,
     tunnel::Proxy,
+    verdict::Verdict,
 };
 use crate::{backoff, config::KinesisConfig, reading::Timestamp, status::with_causes};
 

@@ -6,6 +6,7 @@
 //! Invariant: a request goes out once. What to send again, and when, is decided by those who know what it would cost.
 
 mod answer;
+mod body;
 mod client;
 mod clock;
 mod credentials;
@@ -21,6 +22,7 @@ mod tls;
 mod trial;
 mod trust;
 mod tunnel;
+mod verdict;
 
 use std::ops::RangeInclusive;
 
@@ -28,9 +30,10 @@ pub use self::{
     client::{Client, parse_time},
     clock::ServiceClock,
     credentials::{CredentialsError, CredentialsNews, Fault, HeldCredentials},
-    error::{Cause, Class, ClientError, DescribeError, PutError, ReadError, Refusal, Service, Target},
+    error::{Cause, Class, ClientError, DescribeError, PutError, ReadError, Service, Target},
     firehose::Firehose,
     trial::{Addresses, Broken, Rehearsal, Trial},
+    verdict::Refusal,
 };
 use crate::{reading::Timestamp, units::ByteCount};
 

@@ -1,11 +1,13 @@
 //! An endpoint that does as it is told.
 
-use std::fs;
+use std::{fs, time::SystemTime};
 
+use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use headwater::{
     kinesis::{Answer, Class, Client, ClientError, DescribeError, Distribution, HashKey, PutError, Record, StreamSummary},
     units::ByteCount,
 };
+use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -282,4 +284,27 @@ async fn a_secret_that_is_not_there_is_found_before_anything_is_sent() {
     let error = Client::open(&gateway.config).await.unwrap_err();
 
     assert!(matches!(error, ClientError::Credentials(_)), "{error:?}");
+}
+
+/// Source: AWS IAM user guide, "Create a signed AWS API request".
+#[tokio::test]
+async fn a_put_is_signed_for_the_bytes_that_are_sent() {
+    let mut endpoint = Scripted::accepting().await;
+    let large = record("gw/plant/0", &b"21.5".repeat(75_000));
+
+    Gateway::facing(&endpoint.url).client().await.put("plant", vec![large], PATIENCE).await.unwrap();
+
+    let request = endpoint.asked().await;
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let authorization = header(head, "authorization").unwrap();
+    let field = |name: &str| authorization.split([' ', ',']).find_map(|field| field.strip_prefix(name)).unwrap();
+    let (signed, scope) = (field("SignedHeaders="), field("Credential=").split_once('/').unwrap().1);
+    let headers = signed.split(';').fold(String::new(), |all, name| all + name + ":" + header(head, name).unwrap() + "\n");
+    let hash = |text: &str| Sha256::digest(text).iter().fold(String::new(), |all, byte| all + &format!("{byte:02x}"));
+    let canonical = format!("POST\n/\n\n{headers}\n{signed}\n{}", hash(body));
+    let date = header(head, "x-amz-date").unwrap();
+    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hash(&canonical));
+    // The key depends on the day alone.
+    let key = generate_signing_key("wJalrXUtnFEMI", SystemTime::now(), "eu-west-1", "kinesis");
+    assert_eq!(field("Signature="), calculate_signature(key, to_sign.as_bytes()));
 }

@@ -109,18 +109,28 @@ impl Cloud {
 
 /// The user records in what stands one behind the other: lines of JSON, or a CBOR sequence.
 pub fn taken_apart(joined: &[u8]) -> Vec<Vec<u8>> {
+    let (users, rest) = whole_records(joined);
+    assert!(rest.is_empty(), "it ends in the middle of a record: {:?}", String::from_utf8_lossy(rest));
+    users
+}
+
+/// The user records that are whole, and what there is of the next one.
+pub fn whole_records(joined: &[u8]) -> (Vec<Vec<u8>>, &[u8]) {
     if joined.first() == Some(&b'{') {
-        assert_eq!(joined.last(), Some(&b'\n'), "a line of JSON ends in a line end");
-        return joined.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        let (lines, rest) = joined.split_at(joined.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1));
+        return (lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect(), rest);
     }
     let mut items = serde_cbor::Deserializer::from_slice(joined).into_iter::<serde_cbor::Value>();
     let (mut users, mut begin) = (Vec::new(), 0);
     while let Some(item) = items.next() {
-        item.expect("a CBOR sequence");
+        match item {
+            Err(error) if error.is_eof() => break,
+            item => drop(item.expect("a CBOR sequence")),
+        }
         users.push(joined[begin..items.byte_offset()].to_vec());
         begin = items.byte_offset();
     }
-    users
+    (users, &joined[begin..])
 }
 
 fn user_records(record: &StoredRecord) -> Vec<Vec<u8>> {

@@ -1,13 +1,14 @@
 //! The folder that a stream leads to: what lies there, and what an application sees that reads it in the order of names.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use super::{
-    cloud::taken_apart,
+    cloud::{taken_apart, whole_records},
     consumer::{Consumer, Repeats},
     eventually,
     gateway::Gateway,
@@ -66,7 +67,7 @@ impl Files {
         paths.extend(self.names().iter().map(|name| self.folder.join(name)));
         paths.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
         // One that was finished since its name was read is read under its new name the next time.
-        paths.iter().filter_map(|path| read(path)).flat_map(|content| taken_apart(&content)).collect()
+        paths.iter().filter_map(|path| Some((path, read(path)?))).flat_map(|(path, content)| records(path, &content)).collect()
     }
 
     /// What an application has seen that reads all files.
@@ -107,6 +108,11 @@ impl Files {
 /// Whether a file with this name is not finished.
 pub fn is_open(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "part")
+}
+
+/// The user records of a file. What is being written may end in the middle of one: that one is read the next time.
+fn records(path: &Path, content: &[u8]) -> Vec<Vec<u8>> {
+    if path.file_name().and_then(OsStr::to_str).is_some_and(is_open) { whole_records(content).0 } else { taken_apart(content) }
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {

@@ -5,8 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{BufferError, BufferSettings, Inner, Lane, LaneId, Layout, Pool, Store, StoredLane, Writer};
-use crate::{buffer::store::IMPORTED, config::DrainOrder, record::Previous};
+use super::Writer;
+use crate::{
+    buffer::{
+        BufferError, BufferSettings, Inner, Lane, LaneId, Layout,
+        pool::Pool,
+        store::{IMPORTED, Store, StoredLane},
+    },
+    config::DrainOrder,
+    record::Previous,
+};
 
 /// A part that could not be made is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);

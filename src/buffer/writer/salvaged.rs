@@ -8,11 +8,12 @@ use std::{
 
 use tracing::info;
 
-use super::{
-    BEAT, Inner, NO_LANE, Store, Transaction, Work, Writer,
+use super::{BEAT, Inner, NO_LANE, Store, Transaction, Work, Writer};
+use crate::buffer::{
+    pool::SalvagedRow,
     salvage::{self, Batch},
+    store::Salvaged,
 };
-use crate::buffer::{pool::SalvagedRow, store::Salvaged};
 
 /// What could not be written is tried again after this.
 const AGAIN: Duration = Duration::from_secs(1);
