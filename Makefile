@@ -1,7 +1,7 @@
 # What CI runs is what we run: `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test bench soak fuzz tools format lint docs unit clean
+.PHONY: help demo build test bench soak fuzz tools format lint docs deny unit clean
 
 CARGO ?= cargo
 # How long `make demo` runs, in seconds; without it, until it is interrupted.
@@ -16,7 +16,7 @@ demo: ## everything embedded, nothing to install; SECONDS_=20 ends by itself and
 build: ## the release binary, target/release/headwater
 	$(CARGO) build --locked --release
 
-test: tools format lint docs unit ## everything that must hold: format, lints, docs, tests; installs what the tests need
+test: tools format lint docs deny unit ## everything that must hold: format, lints, docs, licences, tests; installs what the tests need
 
 bench: ## the figures of the README; ONLY="path wear drain deep memory peers" for some of them
 	$(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
@@ -40,6 +40,9 @@ lint: ## lints as errors, with and without the demo
 
 docs: ## the documentation of the code, private items too; a broken link is an error
 	RUSTDOCFLAGS="-Dwarnings -Arustdoc::private_intra_doc_links" $(CARGO) doc --locked --no-deps --document-private-items
+
+deny: tools ## checks licences, sources, duplicates and known faults of all dependencies
+	@sh tests/deny.sh
 
 unit: ## the tests alone
 	$(CARGO) test --locked --no-fail-fast
