@@ -1,4 +1,5 @@
-//! What a gateway is installed with: units that systemd understands, and that let the agent do what it needs and little else.
+//! What a gateway is installed with: units that systemd understands, and that let the agent do what it needs and little else; and the
+//! AWS side of it.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
@@ -41,6 +42,32 @@ fn the_units_leave_the_agent_an_exposure_of_1_3_at_most() {
 
         assert!(judged.status.success(), "{unit}: {}", String::from_utf8_lossy(&judged.stdout));
     }
+}
+
+#[test]
+fn the_unit_for_several_agents_on_a_board_differs_from_the_other_one_in_names_alone() {
+    let settings = |file: &str| {
+        let text = fs::read_to_string(repository("systemd").join(file)).unwrap();
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+
+    let one = settings("headwater.service");
+    let one_of_several = settings("headwater@.service");
+
+    let unnamed = one_of_several.replace(" --config /etc/headwater-%i", "").replace("-%i", "").replace(" (%i)", "");
+    assert_eq!(one, unnamed);
+}
+
+#[test]
+fn cloudformation_has_nothing_against_the_template_of_the_aws_side() {
+    let lint = repository("target/tools/venv/bin/cfn-lint");
+    let ran = Command::new(&lint).arg(repository("config/aws/headwater.yaml")).output();
+
+    let ran = ran.unwrap_or_else(|error| panic!("{}: {error}; run `make tools` once", lint.display()));
+
+    let says = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && says.is_empty(), "{says}{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 /// Puts a unit into `folder`, for the binary that these tests are of.

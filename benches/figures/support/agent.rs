@@ -2,10 +2,10 @@
 
 use std::{
     fs::{self, File, Permissions},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -92,12 +92,26 @@ pub struct Agent {
 impl Agent {
     /// Starts `headwater run`; its log goes to `folder`.
     pub fn start(folder: &Path, setup: &Setup) -> Outcome<Self> {
-        let config = folder.join("gateway.toml");
-        fs::write(&config, configuration(folder, setup)?)?;
-        let log = File::options().create(true).append(true).open(folder.join("log"))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
-        command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stderr(log);
-        Ok(Self { child: command.spawn()? })
+        Ok(Self { child: command(folder, setup)?.spawn()? })
+    }
+
+    /// The same with these variables in its environment, as systemd does it: returns when it is ready, and says how long that took.
+    pub fn ready(folder: &Path, setup: &Setup, variables: &[(&str, &str)]) -> Outcome<(Self, Duration)> {
+        let socket = folder.join("notify");
+        let _none_yet = fs::remove_file(&socket);
+        let systemd = UnixDatagram::bind(&socket)?;
+        systemd.set_read_timeout(Some(Duration::from_mins(2)))?;
+        let mut command = command(folder, setup)?;
+        command.env("NOTIFY_SOCKET", &socket).envs(variables.iter().copied());
+        let started = Instant::now();
+        let agent = Self { child: command.spawn()? };
+        let mut told = [0; 4096];
+        loop {
+            let len = systemd.recv(&mut told).map_err(|error| format!("the agent does not get ready: {error}"))?;
+            if String::from_utf8_lossy(&told[..len]).lines().any(|line| line == "READY=1") {
+                return Ok((agent, started.elapsed()));
+            }
+        }
     }
 
     /// Its process id.
@@ -123,6 +137,15 @@ impl Agent {
         let status = self.child.wait()?;
         if status.success() { Ok(()) } else { Err(format!("the agent ended with {status}").into()) }
     }
+}
+
+fn command(folder: &Path, setup: &Setup) -> Outcome<Command> {
+    let config = folder.join("gateway.toml");
+    fs::write(&config, configuration(folder, setup)?)?;
+    let log = File::options().create(true).append(true).open(folder.join("log"))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stderr(log);
+    Ok(command)
 }
 
 impl Drop for Agent {
