@@ -1,11 +1,11 @@
 //! The stages as the configuration wants them.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use md5::{Digest, Md5};
 use tokio::sync::watch;
 
-use super::{AgentError, StageError};
+use super::{AgentError, StageError, disk};
 use crate::{
     backoff,
     buffer::{Buffer, BufferSettings, Lane, Layout, Opened, StreamRules, World},
@@ -72,7 +72,7 @@ pub(crate) fn layouts_of(device: &str, name: &str, stream: &StreamConfig) -> Vec
 
 pub(super) async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Opened, AgentError> {
     let state_dir = config.device.state_dir.clone();
-    fs::create_dir_all(&state_dir).map_err(|source| AgentError::StateDir { path: state_dir.clone(), source })?;
+    disk::make_folder(&state_dir, disk::sync_folder).map_err(|source| AgentError::StateDir { path: state_dir.clone(), source })?;
     let window = |(id, name, source): (SourceId, &str, &SourceConfig)| match source {
         SourceConfig::Mqtt(mqtt) if mqtt.qos > 0 => Some((name.to_owned(), (id, mqtt.window))),
         SourceConfig::Mqtt(_) | SourceConfig::Serial(_) => None,
