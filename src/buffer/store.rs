@@ -9,6 +9,7 @@
 
 mod aside;
 mod create;
+mod folder;
 mod gaps;
 mod lanes;
 mod lock;

@@ -21,7 +21,7 @@ const SOURCE: SourceId = SourceId(0);
 
 mod migration;
 mod parts;
-mod power_cuts;
+pub(super) mod power_cuts;
 mod salvage;
 mod sectors;
 

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 pub(super) use self::open::open;
 #[cfg(test)]
-pub(super) use self::open::{Prepared, prepare};
+pub(super) use self::open::{Prepared, prepare, whole};
 use super::{
     AsideRequest, BufferError, Inner, LaneId, Piece, ReadRequest, Shared, Taken,
     pool::{Phases, Right, Write},

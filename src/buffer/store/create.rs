@@ -6,13 +6,7 @@ use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path};
 
 use rusqlite::ErrorCode;
 
-use super::{
-    PAGE_BYTES,
-    migrate::migrate,
-    quarantine::{removed, sync_folder},
-    reserve::Reserve,
-    vfs,
-};
+use super::{PAGE_BYTES, folder, migrate::migrate, reserve::Reserve, vfs};
 use crate::buffer::{BoxError, BufferError, World, cold::beside};
 
 /// What stands behind the name until it is made.
@@ -37,12 +31,12 @@ pub(super) fn create(world: World, path: &Path) -> Result<(), BufferError> {
 
 fn make(world: World, path: &Path) -> Result<(), BoxError> {
     let new = beside(path, MARK);
-    removed(&new)?;
+    folder::remove(&new)?;
     // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
     fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     fill(world, &new)?;
-    fs::rename(&new, path)?;
-    Ok(sync_folder(path)?)
+    folder::rename(&new, path)?;
+    Ok(folder::sync(path)?)
 }
 
 fn fill(world: World, path: &Path) -> rusqlite::Result<()> {

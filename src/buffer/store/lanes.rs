@@ -98,21 +98,32 @@ impl Store {
 
     /// Gives a lane its row: that of the one which begins last.
     pub(in crate::buffer) fn add_lane(&mut self, layout: &Layout) -> Result<LaneId, BufferError> {
-        let lane = self.add_part(layout, None)?;
-        self.is_last(lane)?;
-        Ok(lane)
+        self.add(layout, None, true)
     }
 
     /// The same for one that has not begun. With `salvage`, its readings come from another file.
     pub(in crate::buffer) fn add_part(&mut self, layout: &Layout, salvage: Option<&str>) -> Result<LaneId, BufferError> {
+        self.add(layout, salvage, false)
+    }
+
+    fn add(&mut self, layout: &Layout, salvage: Option<&str>, begins: bool) -> Result<LaneId, BufferError> {
         let Layout { stream, number, of, partition_key, hash_key, template } = layout;
         let sql = "INSERT INTO lane (stream, number, of, partition_key, hash_key, template, next, salvage, named)
             VALUES (?, ?, ?, ?, ?, ?, 0, ?, 0)";
         let hash_key = hash_key.map(|key| key.to_string());
-        self.write(|store| store.connection.execute(sql, params![stream, number, of, partition_key, hash_key, template, salvage]))?;
-        let id = u32::try_from(self.connection.last_insert_rowid());
+        let id = self.write(|store| {
+            let tx = store.connection.transaction()?;
+            tx.execute(sql, params![stream, number, of, partition_key, hash_key, template, salvage])?;
+            let id = tx.last_insert_rowid();
+            // With the row, or a power cut between the two would leave a lane that takes readings and has not begun.
+            if begins {
+                tx.execute(BEGIN, [id])?;
+            }
+            tx.commit()?;
+            Ok(id)
+        })?;
         self.tidy()?;
-        id.map(LaneId).map_err(|source| BufferError::Write { path: self.path.clone(), source: source.into() })
+        u32::try_from(id).map(LaneId).map_err(|source| BufferError::Write { path: self.path.clone(), source: source.into() })
     }
 
     /// Makes `lane` the one of its stream that began last.

@@ -1,16 +1,16 @@
 //! A damaged file is set aside: renamed with its log, never changed and never deleted.
 //!
-//! The database is renamed first. Where the power goes between that and its log, the log is found alone at the next start, and follows.
+//! The database is renamed first, and its log when that is durable. Where the power goes between, the log is found alone at the next start,
+//! and follows; a database that was found alone would pass for one that has lost its log, and part from it.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use rusqlite::{Connection, config::DbConfig};
 
-use super::lock;
+use super::{folder, lock};
 use crate::{
     buffer::{BufferError, cold::beside},
     reading::Timestamp,
@@ -39,9 +39,9 @@ pub(super) fn rename(path: &Path, now: Timestamp) -> Result<PathBuf, BufferError
     let names = (1_u64..).map(|n| beside(path, &if n == 1 { format!("{MARK}{time}") } else { format!("{MARK}{time}-{n}") }));
     let Some(aside) = names.into_iter().find(free) else { unreachable!("a folder has a free name") };
     if path.exists() {
-        fs::rename(path, &aside).map_err(failed)?;
+        folder::rename(path, &aside).and_then(|()| folder::sync(path)).map_err(failed)?;
     }
-    companions(path, &aside).and_then(|()| sync_folder(path)).map_err(failed)?;
+    companions(path, &aside).and_then(|()| folder::sync(path)).map_err(failed)?;
     Ok(aside)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn finish(path: &Path) -> io::Result<()> {
     }
     if let Some(aside) = files(path)?.into_iter().rev().find(|aside| aside.exists() && !beside(aside, "-wal").exists()) {
         companions(path, &aside)?;
-        sync_folder(path)?;
+        folder::sync(path)?;
     }
     Ok(())
 }
@@ -62,7 +62,7 @@ pub(in crate::buffer) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
     let begins = format!("{name}{MARK}");
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder_of(path))? {
+    for entry in fs::read_dir(folder::of(path))? {
         let entry = entry?;
         // A log may have lost its database.
         if let Some(found) = entry.file_name().to_str().filter(|found| found.starts_with(&begins)) {
@@ -82,23 +82,7 @@ pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<
 
 fn companions(from: &Path, to: &Path) -> io::Result<()> {
     for suffix in COMPANIONS.iter().filter(|suffix| beside(from, suffix).exists()) {
-        fs::rename(beside(from, suffix), beside(to, suffix))?;
+        folder::rename(&beside(from, suffix), &beside(to, suffix))?;
     }
     Ok(())
-}
-
-/// Removes a file, if it is there.
-pub(super) fn removed(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
-}
-
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

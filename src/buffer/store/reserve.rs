@@ -18,7 +18,7 @@ use std::{
 use rustix::{fs::FallocateFlags, io::Errno};
 use tracing::{info, warn};
 
-use super::quarantine;
+use super::folder;
 
 /// The file.
 pub(super) struct Reserve {
@@ -94,7 +94,7 @@ impl Reserve {
     }
 
     fn remove(&self) {
-        if let Err(error) = quarantine::removed(&self.path) {
+        if let Err(error) = folder::remove(&self.path) {
             warn!(path = %self.path.display(), "the buffer's reserve can't be given up: {error}");
         }
     }

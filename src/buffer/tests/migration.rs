@@ -49,7 +49,7 @@ fn version_1(path: &Path, texts: &[&str]) -> Connection {
 }
 
 #[tokio::test]
-async fn a_file_of_version_1_is_migrated_with_everything_in_it() {
+async fn buffer_of_an_older_version_is_migrated_with_everything_in_it() {
     let bench = Bench::new().close().await;
     fs::remove_file(&bench.settings.path).unwrap();
     drop(version_1(&bench.settings.path, &["one", "two", "three"]));

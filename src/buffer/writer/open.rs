@@ -3,6 +3,7 @@
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    path::Path,
     sync::{Arc, Condvar, Mutex},
     thread,
 };
@@ -29,17 +30,22 @@ use crate::{
 
 /// Opens the file, or makes it. One that is found damaged is set aside, and a new one is made.
 pub(in crate::buffer) fn open(settings: &BufferSettings, layouts: &[Layout], status: Status) -> Result<Opened, BufferError> {
-    let mut opened = try_open(settings, layouts, status.clone());
+    whole(&settings.path, move || try_open(settings, layouts, status.clone()))
+}
+
+/// What `open` opens at `path`; where that is damaged, what it opens there when the damaged file is set aside.
+pub(in crate::buffer) fn whole<T>(path: &Path, open: impl Fn() -> Result<T, BufferError>) -> Result<T, BufferError> {
+    let mut opened = open();
     for _ in 1..ATTEMPTS {
         if matches!(opened, Err(BufferError::Read { .. })) {
-            opened = try_open(settings, layouts, status.clone());
+            opened = open();
         }
     }
     match opened {
         Err(error @ (BufferError::Damaged { .. } | BufferError::Read { .. })) => {
-            let aside = quarantine(&settings.path, clock::now())?;
+            let aside = quarantine(path, clock::now())?;
             warn!("{}; it is {}", with_causes(&error), aside.display());
-            try_open(settings, layouts, status)
+            open()
         }
         opened => opened,
     }
@@ -70,7 +76,7 @@ pub(in crate::buffer) struct Prepared {
     /// To be given a thread.
     pub(in crate::buffer) writer: Writer,
     /// Files to be salvaged.
-    jobs: Vec<Job>,
+    pub(in crate::buffer) jobs: Vec<Job>,
     /// As in [`Opened`].
     pub(in crate::buffer) lanes: Vec<(Lane, Option<Previous>)>,
     /// As in [`Opened`].

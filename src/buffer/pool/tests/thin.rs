@@ -1,3 +1,5 @@
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
 use crate::{
     buffer::{
@@ -255,4 +257,53 @@ fn what_is_corrected_later_is_thinned_and_stays_so_and_joins_only_its_like() {
     let mut joins = |chunk: &Chunk| pool.plan_thin(LANE, 1, Some(before), &[corrected(1, chunk, None)]).unwrap().0.is_some();
     assert!(joins(&chunks[1]));
     assert!(!joins(&chunks[2]));
+}
+
+proptest! {
+    #[test]
+    fn what_was_thinned_is_thinned_on_evenly_and_nothing_of_it_goes_uncounted(
+        json: bool, topics in 1..6_u64, sizes in vec(1..40_u64, 1..5), rises in vec(1..4_u8, 1..4),
+    ) {
+        let encoding = if json { Encoding::Json } else { Encoding::Cbor };
+        let mut pool = thinning();
+        pool.policy.streams.values_mut().for_each(|rules| rules.encoding = encoding);
+        let mut phases = Phases::default();
+        let mut first = 0;
+        let whole: Vec<Chunk> = sizes.iter().map(|n| {
+            first += n;
+            readings(encoding, first - n, *n, topics)
+        }).collect();
+        let mut rows: Vec<(Chunk, Option<Gap>)> = whole.iter().map(|chunk| (chunk.clone(), None)).collect();
+        let of_topic = |rows: &[(Chunk, Option<Gap>)], topic: u64| -> Vec<u64> {
+            let all = rows.iter().flat_map(|(chunk, _)| names(chunk));
+            all.filter(|(name, _)| *name == format!("t/{topic}")).map(|(_, seq)| seq).collect()
+        };
+        let mut level = 0;
+        for rise in rises {
+            let before: Vec<Vec<u64>> = (0..topics).map(|topic| of_topic(&rows, topic)).collect();
+            level += rise;
+            // What nothing is left of is passed.
+            for (number, (row, gap)) in (0..).zip(&mut rows).filter(|(_, (row, _))| row.readings > 0) {
+                let thinned = pool.thin(&mut phases, level, None, (head(number, row, *gap), row)).unwrap().unwrap();
+                (*row, *gap) = (thinned.chunk, Some(thinned.gap));
+            }
+            for (before, topic) in before.iter().zip(0..) {
+                let (now, step) = (of_topic(&rows, topic), 1 << rise);
+                let even = (0..step).any(|skipped| before.iter().skip(skipped).step_by(step).eq(&now));
+                prop_assert!(even, "of {before:?} stay {now:?}");
+            }
+            for ((row, gap), whole) in rows.iter().zip(&whole) {
+                let Some(gap) = gap else { continue };
+                let stays = names(row);
+                prop_assert_eq!(stays.len() as u64, row.readings);
+                prop_assert_eq!(row.readings + gap.readings, whole.readings);
+                prop_assert_eq!(gap.last, whole.first_seq + whole.readings - 1);
+                prop_assert_eq!(row.notice, gap.readings > 0);
+                if row.notice {
+                    let notice = row.notice().unwrap();
+                    prop_assert_eq!((notice.from, notice.to, notice.n), (whole.first_seq, gap.last, gap.readings));
+                }
+            }
+        }
+    }
 }

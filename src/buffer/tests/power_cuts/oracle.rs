@@ -11,7 +11,7 @@ use super::{
     events::{Appended, Event, Item, Name, Row, items},
     stepped::{Stepped, now},
     tape::Seen,
-    workload::{LANES, WINDOW, layout, row_of},
+    workload::{LANES, LIVE, WINDOW, layout, row_of},
 };
 use crate::{
     buffer::{
@@ -25,11 +25,13 @@ use crate::{
 };
 
 /// The lanes of today after a cut.
-const TODAY: [usize; 4] = [0, 1, 2, 3];
+pub(super) const TODAY: [usize; 5] = [0, 1, 2, 3, LIVE];
 
 /// What came back.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    /// Those that have something, in the order in which they began.
+    order: Vec<Row>,
     lanes: BTreeMap<Row, FoundLane>,
     set_aside: BTreeMap<(Row, Name), Option<Vec<u8>>>,
     /// Ordinals of readings that the broker may repeat.
@@ -75,6 +77,7 @@ pub(super) fn recover(settings: &BufferSettings) -> Result<Found, String> {
         let items = drains(&mut stepped, row.0, LANES[row.1].0)?;
         found.lanes.get_mut(row).ok_or("a lane has no row")?.items = items;
     }
+    found.order = all;
     balances(&stepped)?;
     let today: Vec<Row> = stepped.lanes.iter().map(|(lane, _)| row_of(lane)).collect();
     for row in today {
@@ -122,7 +125,7 @@ fn balances(stepped: &Stepped) -> Result<(), String> {
 }
 
 /// Takes everything that waits in a lane.
-fn drains(stepped: &mut Stepped, id: LaneId, stream: &str) -> Result<Vec<Item>, String> {
+pub(super) fn drains(stepped: &mut Stepped, id: LaneId, stream: &str) -> Result<Vec<Item>, String> {
     let mut all = Vec::new();
     let before = stepped.buffer().waiting(id);
     let (mut sum, mut bytes_sum) = (0, 0);
@@ -247,6 +250,7 @@ impl<'a> Promised<'a> {
             *gone.entry(LANES[lane.1].0).or_default() +=
                 promised.holds(self, *lane, found_lane, found, &mut there).map_err(in_lane)?;
         }
+        self.holds_parts(found)?;
         for (lane, found) in found.lanes.iter().filter(|(lane, _)| !self.lanes.contains_key(lane)) {
             check!(found.items.is_empty(), "{:?}: something is there that nobody handed over", LANES[lane.1]);
         }
@@ -260,6 +264,23 @@ impl<'a> Promised<'a> {
         let young = there.iter().filter(|(ordinal, _)| **ordinal > last.saturating_sub(WINDOW.into()));
         let forgotten: Vec<_> = young.filter(|(ordinal, aside)| !**aside && !found.known.contains(ordinal)).collect();
         check!(forgotten.is_empty(), "{forgotten:?} would be stored again when the broker repeats them");
+        Ok(())
+    }
+}
+
+impl Promised<'_> {
+    /// What arrived earlier is in a part that began earlier.
+    fn holds_parts(&self, found: &Found) -> Result<(), String> {
+        let mut last = None;
+        for row in found.order.iter().filter(|(_, lane)| *lane == LIVE) {
+            for item in &found.lanes[row].items {
+                let Item::Reading(name, _) = item else { continue };
+                let lane = self.lanes.get(row).ok_or_else(|| format!("nobody handed anything over to {row:?}"))?;
+                let ordinal = lane.appended[lane.place(*name)?].ordinal;
+                check!(last.is_none_or(|last| last < ordinal), "{name:?} is in a part that began too late");
+                last = Some(ordinal);
+            }
+        }
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ const COMPLETE: &str = "SQLite's own VFS has every method of the first version";
 static TAPES: Mutex<BTreeMap<PathBuf, Shared>> = Mutex::new(BTreeMap::new());
 
 /// A record, to which each open file adds.
-type Shared = Arc<Mutex<Tape>>;
+pub(super) type Shared = Arc<Mutex<Tape>>;
 
 /// Records `folder` until it is dropped.
 pub(super) struct Recording {
@@ -59,7 +59,13 @@ impl Drop for Recording {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The record of the folder that the file `path` is in, and its name there.
+pub(super) fn tape_at(path: &Path) -> Option<(Shared, String)> {
+    let tape = locked(&TAPES).get(path.parent()?)?.clone();
+    Some((tape, path.file_name()?.to_str()?.to_owned()))
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -160,9 +166,7 @@ unsafe fn tape_of(name: *const c_char) -> Option<(Shared, String)> {
         return None;
     }
     // SAFETY: by the contract above.
-    let path = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(name) }.to_bytes()));
-    let tape = locked(&TAPES).get(path.parent()?)?.clone();
-    Some((tape, path.file_name()?.to_str()?.to_owned()))
+    tape_at(Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(name) }.to_bytes())))
 }
 
 unsafe extern "C" fn open(

@@ -5,12 +5,14 @@ use std::{
     pin::pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::{
     buffer::{
         Buffer, BufferError, BufferSettings, Lane, Layout, Shared,
+        salvage::{self, Job},
         store::Store,
         writer::{Prepared, Turn, Writer, prepare},
     },
@@ -40,6 +42,8 @@ pub(super) struct Stepped {
     /// What its source's sender may repeat.
     pub(super) known: Vec<Fingerprint>,
     pub(super) status: Status,
+    /// Files that are to be salvaged.
+    jobs: Vec<Job>,
     shared: Arc<Shared>,
     writer: Writer,
 }
@@ -47,11 +51,11 @@ pub(super) struct Stepped {
 impl Stepped {
     pub(super) fn open(settings: &BufferSettings, layouts: &[Layout]) -> Result<Self, BufferError> {
         let status = Status::default();
-        let Prepared { writer, lanes, older, known, .. } = prepare(settings, layouts, status.clone())?;
+        let Prepared { writer, lanes, older, known, jobs } = prepare(settings, layouts, status.clone())?;
         let shared = writer.shared();
         let buffer = Some(Buffer::of(shared.clone()));
         let known = known.into_values().flatten().collect();
-        Ok(Self { buffer, lanes, older, known, status, shared, writer })
+        Ok(Self { buffer, lanes, older, known, status, jobs, shared, writer })
     }
 
     pub(super) fn buffer(&self) -> &Buffer {
@@ -87,6 +91,23 @@ impl Stepped {
             }
             assert!(matches!(self.writer.turn(&self.shared), Turn::Again), "nobody answers");
         }
+    }
+
+    /// Brings in all that can be read of what was set aside.
+    pub(super) fn salvages(&mut self) {
+        let (jobs, shared) = (std::mem::take(&mut self.jobs), self.shared.clone());
+        let reads = thread::spawn(move || salvage::run(jobs, &shared));
+        while !reads.is_finished() {
+            match self.writer.turn(&self.shared) {
+                Turn::Again => {}
+                Turn::Wait(inner, _) => {
+                    drop(inner);
+                    thread::yield_now();
+                }
+                Turn::End => panic!("it ends before everything is there"),
+            }
+        }
+        reads.join().expect("it does not panic");
     }
 
     /// Everyone lets go of it, and it ends in order.

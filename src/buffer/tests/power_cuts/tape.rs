@@ -1,12 +1,6 @@
 //! What SQLite did to its files, in order, and what it was told had gone wrong.
 
-use std::{
-    collections::BTreeMap,
-    ffi::c_int,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ffi::c_int, fs, path::Path, sync::Arc};
 
 use rusqlite::ffi;
 use tokio::sync::watch;
@@ -92,7 +86,6 @@ pub(super) struct Tape {
     pub(super) entries: Vec<Entry>,
     /// The files that were there when it began.
     pub(super) before: Vec<(String, Arc<[u8]>)>,
-    folder: PathBuf,
     /// Files that are there now, and how many there ever were.
     names: BTreeMap<String, usize>,
     inodes: usize,
@@ -112,7 +105,7 @@ pub(super) struct Tape {
 impl Tape {
     /// For a folder that has these files.
     pub(super) fn over(folder: &Path) -> Self {
-        let mut tape = Self { folder: folder.to_owned(), ..Self::default() };
+        let mut tape = Self::default();
         for entry in fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
             let name = entry.file_name().into_string().unwrap();
@@ -159,15 +152,6 @@ impl Tape {
         if let Some(inode) = self.names.get(name) {
             return *inode;
         }
-        // Whoever goes past SQLite renames, and syncs the folder.
-        let renamed = self.names.iter().find(|(known, _)| !self.folder.join(known).exists());
-        if let Some((from, inode)) = renamed.map(|(from, inode)| (from.clone(), *inode)) {
-            self.names.remove(&from);
-            self.names.insert(name.to_owned(), inode);
-            self.add(Op::Rename { from, to: name.to_owned(), inode });
-            self.add(Op::SyncFolder);
-            return inode;
-        }
         let inode = self.inodes;
         self.inodes += 1;
         self.names.insert(name.to_owned(), inode);
@@ -175,10 +159,17 @@ impl Tape {
         inode
     }
 
-    pub(super) fn deleted(&mut self, name: &str, folder: bool) {
-        if let Some(inode) = self.names.remove(name) {
-            self.lens.remove(&inode);
+    /// A file that SQLite has opened, or that was there before, has another name now.
+    pub(super) fn renamed(&mut self, from: String, to: String) {
+        if let Some(inode) = self.names.remove(&from) {
+            self.names.insert(to.clone(), inode);
+            self.add(Op::Rename { from, to, inode });
         }
+    }
+
+    pub(super) fn deleted(&mut self, name: &str, folder: bool) {
+        let Some(inode) = self.names.remove(name) else { return };
+        self.lens.remove(&inode);
         self.add(Op::Delete { name: name.to_owned(), folder });
     }
 

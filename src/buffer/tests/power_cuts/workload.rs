@@ -21,7 +21,7 @@ use crate::{
         tests::SOURCE, world::Mutant,
     },
     clock::{Belief, Boot, Setting, Trust},
-    config::{Encoding, PayloadFormat, WhenFull},
+    config::{DrainOrder, Encoding, PayloadFormat, WhenFull},
     reading::{Fingerprint, Ordinal, Timestamp},
     record::{
         Envelope, Members, PayloadReader, RunId,
@@ -30,11 +30,13 @@ use crate::{
     status::{Ledger, Reason},
 };
 
-/// All lanes that there ever are; the fourth has other siblings later.
-pub(super) const LANES: [(&str, u16, u16); 6] =
-    [("oldest", 0, 1), ("newest", 0, 1), ("thin", 0, 1), ("kept", 0, 1), ("kept", 0, 2), ("kept", 1, 2)];
+/// All lanes that there ever are; the fourth has other siblings later, and the last one parts.
+pub(super) const LANES: [(&str, u16, u16); 7] =
+    [("oldest", 0, 1), ("newest", 0, 1), ("thin", 0, 1), ("kept", 0, 1), ("kept", 0, 2), ("kept", 1, 2), ("live", 0, 1)];
+/// The one with parts.
+pub(super) const LIVE: usize = 6;
 /// Those that are configured, in turn.
-const CONFIGURED: [&[usize]; 2] = [&[0, 1, 2, 3], &[0, 1, 2, 4, 5]];
+const CONFIGURED: [&[usize]; 2] = [&[0, 1, 2, 3, LIVE], &[0, 1, 2, 4, 5, LIVE]];
 /// Publishes that the broker may repeat.
 pub(super) const WINDOW: u16 = 20;
 
@@ -84,6 +86,8 @@ pub(super) struct Workload {
     pub(super) recording: Recording,
     pub(super) open: Option<Stepped>,
     configured: usize,
+    /// Parts of the lane that has some, as far as they began in this session.
+    parts: Vec<Lane>,
     /// Names that were given in this run.
     run: u64,
     next_seq: BTreeMap<(String, u16), u64>,
@@ -123,6 +127,10 @@ pub(super) fn settings(path: std::path::PathBuf, plan: &Plan) -> BufferSettings 
             ("newest".to_owned(), rules(WhenFull::DropNewest, Encoding::Json, bound(30 << 10))),
             ("thin".to_owned(), rules(WhenFull::Thin, Encoding::Json, bound(30 << 10))),
             ("kept".to_owned(), rules(WhenFull::Block, Encoding::Cbor, None)),
+            (
+                "live".to_owned(),
+                StreamRules { drain_order: DrainOrder::LiveFirst, ..rules(WhenFull::DropOldest, Encoding::Cbor, bound(16 << 10)) },
+            ),
         ]
         .into(),
         windows: [("broker".to_owned(), (SOURCE, WINDOW))].into(),
@@ -142,6 +150,7 @@ impl Workload {
             _dir: dir,
             open: None,
             configured: 0,
+            parts: Vec::new(),
             run: 0,
             next_seq: BTreeMap::new(),
             ordinal: 0,
@@ -177,6 +186,7 @@ impl Workload {
     pub(super) fn opens(&mut self) {
         self.run += 1;
         self.next_seq.clear();
+        self.parts.clear();
         let layouts: Vec<Layout> = CONFIGURED[self.configured].iter().map(|lane| layout(*lane)).collect();
         // Whoever starts it again does so until it opens.
         let stepped = loop {
@@ -248,6 +258,7 @@ impl Workload {
                 self.configured = usize::try_from(self.dice.roll(2)).unwrap();
                 self.opens();
             }
+            95..98 => self.begins_part(),
             _ => {}
         }
         self.settled();
@@ -268,8 +279,33 @@ impl Workload {
         self.stepped().buffer().append(Group { chunks, marks, since: now() });
     }
 
+    /// What arrives in a lane goes to its youngest part.
+    fn today(&self, (lane, index): Row) -> Row {
+        let part = self.parts.last().filter(|_| index == LIVE);
+        (part.map_or(lane, |part| part.id), index)
+    }
+
+    /// What waits in the lane does not go before what comes now.
+    fn begins_part(&mut self) {
+        let lane = self.stepped().lanes.iter().map(|(lane, _)| row_of(lane)).find(|(_, lane)| *lane == LIVE);
+        let (today, _) = self.today(lane.expect("it is always configured"));
+        if let Some(part) = self.stepped().buffer().begin_part(today) {
+            self.parts.retain(|before| before.id != part.id);
+            self.parts.push(part);
+        }
+    }
+
+    /// All that have or had something.
+    fn rows(&mut self) -> Vec<Row> {
+        let mut rows: Vec<Row> = self.stepped().all_lanes().map(row_of).collect();
+        let parts: Vec<Row> = self.parts.iter().map(row_of).filter(|part| !rows.contains(part)).collect();
+        rows.extend(parts);
+        rows
+    }
+
     fn chunk(&mut self, row: Row) -> Chunk {
         let (stream, number, _) = LANES[row.1];
+        let today = self.today(row);
         let encoding = self.settings.streams[stream].encoding;
         let run = RunId(self.run);
         let readings = 1 + self.dice.roll(8);
@@ -289,7 +325,7 @@ impl Workload {
             put_record(&mut data, 0, HashKeyUse::First, &record);
             self.ordinal += 1;
             let appended = Appended { name: (run, seq), ordinal: self.ordinal, data: record.into() };
-            self.event(Event::Appended(row, appended));
+            self.event(Event::Appended(today, appended));
         }
         self.stepped().status.received(stream, readings);
         let unsure = self.unsure.then(|| belief(self.run, Trust::Wrong).unsure()).flatten();
@@ -299,7 +335,7 @@ impl Workload {
 
     /// What is first in a lane is sent, and confirmed, in part or not at all, or called invalid.
     pub(super) fn drains(&mut self) {
-        let lanes: Vec<_> = self.stepped().all_lanes().map(row_of).collect();
+        let lanes = self.rows();
         let row = lanes[usize::try_from(self.dice.roll(lanes.len() as u64)).unwrap()];
         let (id, _) = row;
         let at_most = self.dice.roll(20_000);
@@ -310,7 +346,7 @@ impl Workload {
         match self.dice.roll(20) {
             0..3 => self.stepped().buffer().release(id),
             3..7 => self.confirms_some(row, &pieces[0]),
-            7 if pieces[0].readings > 0 => {
+            7..10 if pieces[0].readings > 0 => {
                 let readings = items(&pieces[0].data).into_iter().filter_map(Item::reading);
                 let name = readings.map(|(name, _)| name).next().expect("it has readings");
                 let aside = self.stepped().answers(async move |buffer| buffer.set_aside(id, "invalid".into()).await);

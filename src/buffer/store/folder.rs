@@ -1,0 +1,42 @@
+//! What is done to the buffer's folder past SQLite: a file gets another name, or goes, and which files there are becomes durable.
+//!
+//! Invariant: nothing of that is done anywhere else, so that a test can tell what a power cut leaves of it.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+/// Where the file at `path` is.
+pub(super) fn of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Gives the file another name, which the next [`sync`] makes durable.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    #[cfg(test)]
+    crate::buffer::tests::power_cuts::renamed(from, to);
+    Ok(())
+}
+
+/// Removes the file, if it is there.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => {
+            #[cfg(test)]
+            crate::buffer::tests::power_cuts::removed(path);
+            removed
+        }
+    }
+}
+
+/// Makes durable which files there are beside `path`.
+pub(super) fn sync(path: &Path) -> io::Result<()> {
+    File::open(of(path))?.sync_all()?;
+    #[cfg(test)]
+    crate::buffer::tests::power_cuts::synced(path);
+    Ok(())
+}

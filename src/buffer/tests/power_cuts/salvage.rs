@@ -1,0 +1,199 @@
+//! The power goes while a damaged buffer is set aside, and while what can be read of it is brought into a new one.
+//!
+//! What comes of each cut, and of a salvage that nothing disturbs afterwards, is what comes where no power ever goes: each reading once,
+//! in its order, and the file that was set aside as it was.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+};
+
+use tempfile::TempDir;
+
+use super::{
+    Dice, Plan,
+    cuts::{Cut, Folders, Mode, Storage},
+    events::Item,
+    number,
+    oracle::{TODAY, drains},
+    plan,
+    recorder::Recording,
+    stepped::Stepped,
+    tape::Tape,
+    workload::{self, LANES, Workload, layout, row_of},
+};
+use crate::buffer::{BufferSettings, cold::beside, store::quarantined, writer::whole};
+
+/// Steps of the workload that fills the buffer.
+const STEPS: u64 = 120;
+/// Room for all of it and for as much again, or the salvage would wait.
+const ROOM: u64 = 64 << 20;
+const PAGE: usize = 2048;
+
+/// Files by their names.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn files(folder: &Path) -> Files {
+    let files = fs::read_dir(folder).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+    });
+    files.collect()
+}
+
+fn put(files: &Files) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    for (name, data) in files {
+        fs::write(dir.path().join(name), data).unwrap();
+    }
+    dir
+}
+
+fn settings(folder: &Path, plan: Plan) -> BufferSettings {
+    let after = Plan { bounds: false, ..plan.after() };
+    BufferSettings { max_size: ROOM, ..workload::settings(folder.join("buffer.db"), &after) }
+}
+
+/// What is in each lane, by its place in [`LANES`]; what was set aside goes before.
+type Readings = BTreeMap<usize, Vec<Item>>;
+
+/// Opens what is in `folder`, and salvages.
+fn salvaged(folder: &Path, plan: Plan) -> Result<Stepped, String> {
+    let settings = settings(folder, plan);
+    let opened = whole(&settings.path, || Stepped::open(&settings, &TODAY.map(layout)));
+    let mut stepped = opened.map_err(|error| crate::status::with_causes(&error))?;
+    stepped.salvages();
+    Ok(stepped)
+}
+
+/// The same, and drains.
+fn comes_back(folder: &Path, plan: Plan) -> Result<Readings, String> {
+    let mut stepped = salvaged(folder, plan)?;
+    let mut readings = Readings::new();
+    let rows: Vec<_> = stepped.all_lanes().map(row_of).collect();
+    for (id, lane) in rows {
+        readings.entry(lane).or_default().extend(drains(&mut stepped, id, LANES[lane].0)?);
+    }
+    stepped.closes();
+    readings.retain(|_, items| !items.is_empty());
+    Ok(readings)
+}
+
+/// How the buffer was left before the damage.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// In order: everything is in the database, and there is no log.
+    Closed,
+    /// By a power cut: the last of it is in the log.
+    PowerCut,
+}
+
+/// A buffer with `damage` done to it.
+fn damaged(plan: Plan, end: End, damage: fn(&mut Files)) -> Files {
+    let mut workload = Workload::new(plan);
+    workload.opens();
+    (0..plan.steps).for_each(|_| workload.step());
+    match end {
+        End::Closed => workload.closes(),
+        // Whatever was in the database by then, these are in the log alone.
+        End::PowerCut => (0..4).for_each(|_| {
+            workload.appends();
+            workload.settled();
+        }),
+    }
+    let mut left = files(workload.settings.path.parent().unwrap());
+    left.remove("buffer.db-reserve");
+    drop(workload.ends());
+    damage(&mut left);
+    left
+}
+
+/// Sets aside and salvages what `damage` leaves, and cuts the power at each point of that.
+fn finds_nothing(what: &str, end: End, damage: fn(&mut Files)) {
+    let seed = number("HEADWATER_CRASH_SEED", super::SEED);
+    for seed in seed..seed + number("HEADWATER_CRASH_SEEDS", 1) {
+        let plan = Plan { seed, steps: STEPS, ..plan() };
+        let damaged = damaged(plan, end, damage);
+        let expected = comes_back(put(&damaged).path(), plan).unwrap();
+        let readings: usize = expected.values().map(Vec::len).sum();
+        assert!(readings > 10, "{what}: only {readings} can be read");
+
+        let dir = put(&damaged);
+        let recording = Recording::of(dir.path(), Tape::over(dir.path()));
+        salvaged(dir.path(), plan).unwrap().closes();
+        let tape = recording.ends();
+
+        let (mut dice, mut known, mut states) = (Dice(seed | 1), HashMap::new(), 0);
+        let mut failures = Vec::new();
+        for folders in [Folders::Strict, Folders::OwnSync] {
+            let mut storage = Storage::new(folders, &tape.before);
+            for point in 0..=tape.entries.len() {
+                for mode in Mode::ALL {
+                    let cut = storage.cut(mode, &mut dice);
+                    states += 1;
+                    let same = known.entry(cut.key()).or_insert_with(|| is_the_same(&cut, plan, &damaged, &expected));
+                    if let Err(why) = same {
+                        failures.push(format!("{what}, seed {seed}, point {point}, {mode:?}, {folders:?}: {why}"));
+                    }
+                }
+                if let Some(entry) = tape.entries.get(point) {
+                    storage.does(&entry.op);
+                }
+            }
+        }
+        let (points, images) = (tape.entries.len() + 1, known.len());
+        println!("{what}, seed {seed}: {readings} readings, {points} points, {states} states, {images} of them different");
+        assert!(failures.is_empty(), "{} of {states}: {:#?}", failures.len(), &failures[..failures.len().min(5)]);
+    }
+}
+
+/// Whether what comes back after the cut is what came without one, and the damaged files are as they were.
+fn is_the_same(cut: &Cut, plan: Plan, damaged: &Files, expected: &Readings) -> Result<(), String> {
+    let dir = put(&cut.files().map(|(name, data)| (name.to_owned(), data)).collect());
+    let found = comes_back(dir.path(), plan)?;
+    for (lane, items) in expected {
+        let found = found.get(lane).map_or(&[][..], Vec::as_slice);
+        if found != items {
+            let missing = items.iter().filter(|item| !found.contains(item)).count();
+            return Err(format!("{:?}: {} came instead of {}, {missing} are missing", LANES[*lane], found.len(), items.len()));
+        }
+    }
+    let aside = quarantined(&dir.path().join("buffer.db")).map_err(|error| error.to_string())?;
+    let [aside] = &*aside else { return Err(format!("{aside:?} are set aside")) };
+    for suffix in ["", "-wal"] {
+        let (before, now) = (damaged.get(&format!("buffer.db{suffix}")), fs::read(beside(aside, suffix)).ok());
+        if before != now.as_ref() {
+            return Err(format!("what was set aside is not as it was: {:?}", beside(aside, suffix)));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_power_cut_while_a_buffer_with_a_damaged_header_is_set_aside_or_salvaged_costs_nothing() {
+    finds_nothing("a first page of zeros", End::Closed, |files| files.get_mut("buffer.db").unwrap()[..PAGE].fill(0));
+}
+
+#[test]
+fn a_power_cut_while_a_buffer_that_was_cut_off_is_set_aside_or_salvaged_costs_nothing() {
+    finds_nothing("an end that is cut off", End::PowerCut, |files| {
+        let file = files.get_mut("buffer.db").unwrap();
+        file.truncate(file.len() / 2 / PAGE * PAGE + 700);
+    });
+}
+
+#[test]
+fn a_power_cut_while_a_log_without_its_buffer_is_set_aside_or_salvaged_costs_nothing() {
+    finds_nothing("a log alone", End::PowerCut, |files| {
+        files.remove("buffer.db").unwrap();
+    });
+}
+
+#[test]
+fn a_power_cut_while_a_buffer_with_a_damaged_log_is_set_aside_or_salvaged_costs_nothing() {
+    finds_nothing("a flipped bit in the log", End::PowerCut, |files| {
+        // In the page of the first frame, so that there are others behind it.
+        files.get_mut("buffer.db-wal").unwrap()[32 + 24 + PAGE / 2] ^= 4;
+    });
+}
