@@ -1,50 +1,19 @@
-//! A disk that can't be used when the agent starts. Mounting one takes root; elsewhere these tests only say that they did nothing.
+//! A disk that can't be used, from the start or from some moment on. Mounting one takes root; where that is missing, the tests that need it
+//! only say that they did nothing.
 
-use std::{
-    fs::{self, File},
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path};
 
 use super::power::acknowledging;
-use crate::support::{consumer::ONCE, gateway::Gateway};
+use crate::support::{
+    consumer::{ONCE, Repeats},
+    disk::Disk,
+    gateway::{Gateway, Plan},
+    process::Picture,
+};
 
-/// A small file system in the place of a gateway's state, gone with its handle.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn of(gateway: &Gateway) -> Option<Self> {
-        let folder = gateway.agent.dir().join("state");
-        fs::create_dir(&folder).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=32m", "tmpfs"]).arg(&folder).output();
-        if mounted.is_ok_and(|mounted| mounted.status.success()) {
-            return Some(Self(folder));
-        }
-        eprintln!("not tried: this user may not mount a file system");
-        None
-    }
-
-    fn is_mounted(&self, how: &str) {
-        let done = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.0).status().unwrap();
-        assert!(done.success());
-    }
-
-    fn of_others(&self) -> PathBuf {
-        self.0.join("of-others")
-    }
-
-    /// Others take all that is left.
-    fn fills(&self) {
-        let mut file = File::create(self.of_others()).unwrap();
-        while file.write_all(&[1; 4096]).is_ok() {}
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _gone_with_the_machine_otherwise = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
+/// Where the buffer is.
+fn state(gateway: &Gateway) -> std::path::PathBuf {
+    gateway.agent.dir().join("state")
 }
 
 /// Waits until the status says that the buffer does not open.
@@ -58,10 +27,115 @@ fn files(folder: &Path) -> Vec<String> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
 }
 
+// The row "disk full anyway, I/O error, read-only remount" of the table "what happens when".
+
+/// What is sent before the disk fails, while it fails and the link is good, and while both are away.
+const BEFORE: u64 = 15;
+const WITH_A_LINK: u64 = 100;
+const WITHOUT: u64 = 100;
+const ALL: u64 = BEFORE + WITH_A_LINK + WITHOUT;
+
+/// A gateway that keeps what it has, and whose broker logs what is acknowledged.
+fn keeping() -> Plan {
+    acknowledging().set("buffer.hold", "1s").set("buffer.when_full", "block")
+}
+
+/// Lets the disk fail by `fails`: before that, some readings are on it; then the link is good, and then it is not. Checks that readings go
+/// on from memory while it is, and that sources are held when it is not. Says how many are acknowledged then.
+async fn goes_on_from_memory_and_holds_sources(gateway: &mut Gateway, fails: impl FnOnce(&Gateway)) -> usize {
+    let acknowledged = |gateway: &Gateway| gateway.field.hears("Received PUBACK from headwater-gw-1-broker");
+    gateway.cloud.away();
+    gateway.field.publishes(BEFORE).await;
+    gateway.field.is_acknowledged(usize::try_from(BEFORE).unwrap()).await;
+
+    fails(gateway);
+    gateway.cloud.back();
+    gateway.field.publishes(WITH_A_LINK).await;
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+    gateway.field.is_acknowledged(usize::try_from(BEFORE + WITH_A_LINK).unwrap()).await;
+
+    gateway.cloud.away();
+    gateway.field.publishes(WITHOUT).await;
+    let held = |status: &Picture| status.problems().iter().any(|problem| problem.contains("sources wait"));
+    gateway.agent.shows("the sources are held", held).await.balances();
+    let acknowledged = acknowledged(gateway);
+    assert!((acknowledged as u64) < ALL, "{acknowledged}");
+    acknowledged
+}
+
+/// Checks that the agent goes on by itself now that the disk is well, although the link is still away, and that what it acknowledged is
+/// on the disk.
+async fn recovers_by_itself(mut gateway: Gateway) {
+    gateway.field.is_acknowledged(usize::try_from(ALL).unwrap()).await;
+    // That it was full a moment ago stands there for a minute.
+    let fails = |status: &Picture| status.problems().iter().any(|problem| problem.contains("cannot write to the buffer"));
+    let well = |status: &Picture| status.text("/state") != "holding" && !fails(status);
+    gateway.agent.shows("the disk is well", well).await.balances();
+
+    gateway.agent.power_off().await;
+    gateway.field.broker.kill().await; // and with it what it may have kept
+    gateway.cloud.back();
+    gateway.agent.start();
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
+async fn disk_full_anyway_readings_go_on_from_memory_else_sources_are_held_until_there_is_room() {
+    let mut gateway = keeping().installs().await;
+    let Some(disk) = Disk::on_a_card(&state(&gateway), 64) else { return };
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.pads(20_000); // what is free inside the file takes few of them
+
+    goes_on_from_memory_and_holds_sources(&mut gateway, |_| disk.fills()).await;
+    disk.has_room();
+
+    recovers_by_itself(gateway).await;
+}
+
+#[tokio::test]
+async fn io_error_readings_go_on_from_memory_else_sources_are_held_until_it_has_passed() {
+    let mut gateway = keeping().installs().await;
+    gateway.agent.lives_on_a_frail_disk();
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+
+    let acknowledged = goes_on_from_memory_and_holds_sources(&mut gateway, |gateway| gateway.agent.cannot_write()).await;
+    assert_eq!(acknowledged as u64, BEFORE + WITH_A_LINK, "nothing could be written");
+    gateway.agent.can_write();
+
+    recovers_by_itself(gateway).await;
+}
+
+#[tokio::test]
+async fn read_only_remount_readings_go_on_from_memory_else_sources_are_held_until_the_machine_is_restarted() {
+    let mut gateway = keeping().installs().await;
+    let Some(disk) = Disk::on_a_card(&state(&gateway), 64) else { return };
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+
+    let acknowledged = goes_on_from_memory_and_holds_sources(&mut gateway, |_| disk.becomes_read_only()).await;
+    assert_eq!(acknowledged as u64, BEFORE + WITH_A_LINK, "nothing could be written");
+    gateway.agent.power_off().await;
+    disk.is_repaired();
+    gateway.cloud.back();
+    gateway.agent.start();
+
+    // What was delivered could not be deleted, so it comes again under its name; what was not acknowledged comes from the broker.
+    let Repeats { same_name, marked, unmarked } = gateway.everything_arrives().await;
+    assert!(same_name <= BEFORE && (marked, unmarked) == (0, 0), "{same_name}, {marked}, {unmarked}");
+    assert_eq!(gateway.agent.status().await.problems(), Vec::<String>::new());
+    gateway.agent.stops().await;
+}
+
+// A disk that can't be used when the agent starts.
+
 #[tokio::test]
 async fn a_disk_that_is_read_only_at_the_start_is_waited_for_and_nothing_is_lost() {
     let mut gateway = acknowledging().installs().await;
-    let Some(disk) = Disk::of(&gateway) else { return };
+    let Some(disk) = Disk::in_memory(&state(&gateway), 32) else { return };
     gateway.agent.start();
     gateway.field.is_listened_to().await;
     gateway.cloud.away();
@@ -84,14 +158,14 @@ async fn a_disk_that_is_read_only_at_the_start_is_waited_for_and_nothing_is_lost
 #[tokio::test]
 async fn a_disk_that_is_full_before_there_is_a_buffer_is_waited_for() {
     let mut gateway = Gateway::new().installs().await;
-    let Some(disk) = Disk::of(&gateway) else { return };
+    let Some(disk) = Disk::in_memory(&state(&gateway), 32) else { return };
     disk.fills();
 
     gateway.agent.start();
     waits_for_the_disk(&gateway).await;
     // The attempt is made under another name, so nothing of it can be taken for damage.
-    assert!(!files(&disk.0).iter().any(|file| file == "buffer.db"), "{:?}", files(&disk.0));
-    fs::remove_file(disk.of_others()).unwrap();
+    assert!(!files(disk.folder()).iter().any(|file| file == "buffer.db"), "{:?}", files(disk.folder()));
+    disk.has_room();
 
     gateway.field.is_listened_to().await;
     gateway.field.publishes(5).await;
@@ -101,7 +175,7 @@ async fn a_disk_that_is_full_before_there_is_a_buffer_is_waited_for() {
 #[tokio::test]
 async fn an_agent_that_waits_for_its_disk_stops_when_it_is_told_to() {
     let mut gateway = Gateway::new().installs().await;
-    let Some(disk) = Disk::of(&gateway) else { return };
+    let Some(disk) = Disk::in_memory(&state(&gateway), 32) else { return };
     disk.is_mounted("ro");
     gateway.agent.start();
     waits_for_the_disk(&gateway).await;

@@ -19,6 +19,7 @@
 //! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
 //! | [`iot`] | the credentials provider of AWS IoT |
 //! | [`certificates`] | an authority, and what it signs, for TLS |
+//! | [`disk`] | a small file system for a gateway's state, full or broken on command; takes root |
 //! | [`part`] | any child process: what it said, how it ended |
 //!
 //! Invariant: every wait ends with the event or, after [`DEADLINE`], with a panic that says what was seen instead; every port is one
@@ -37,6 +38,7 @@ pub mod cloud;
 #[cfg(feature = "demo")]
 pub mod consumer;
 pub mod decoders;
+pub mod disk;
 #[cfg(feature = "demo")]
 pub mod field;
 #[cfg(feature = "demo")]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use headwater::cli::status::{self, StatusArgs};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::UnixDatagram, process::Command};
@@ -128,6 +128,28 @@ impl Headwater {
     /// From the next start on it is started by another program.
     pub fn is_started_by(&mut self, prefix: Vec<String>) {
         self.prefix = prefix;
+    }
+
+    /// From the next start on it can be kept from writing to files; see [`Self::cannot_write`].
+    pub fn lives_on_a_frail_disk(&mut self) {
+        // Who writes beyond its limit is killed, unless whoever started it would not hear of that.
+        self.is_started_by(["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh"].map(str::to_owned).to_vec());
+    }
+
+    /// From now on each of its writes to a file fails, and nothing else does: as on a disk with I/O errors, or one that is read-only.
+    pub fn cannot_write(&self) {
+        self.may_write(Some(0));
+    }
+
+    /// The disk is well again.
+    pub fn can_write(&self) {
+        self.may_write(None);
+    }
+
+    fn may_write(&self, bytes: Option<u64>) {
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(id, Resource::Fsize, limit).expect("it is ours, and the limit below the hard one");
     }
 
     /// From the next start on it has this variable in its environment, or has it no longer.

@@ -1,11 +1,9 @@
 //! A disk that is full: a small file system of our own, which the buffer shares with nobody.
 
-use std::{path::Path, process::Command};
-
 use tempfile::TempDir;
 
 use super::Tally;
-use crate::support::gateway::Gateway;
+use crate::support::{disk::Disk, gateway::Gateway};
 
 /// Less than half of what waits.
 const MIB: u64 = 4;
@@ -16,7 +14,8 @@ const PADDING: usize = 1500;
 /// done where nobody may mount.
 pub async fn runs_full() -> Tally {
     let mut tally = Tally::default();
-    let Some(disk) = Disk::mounted() else {
+    let folder = TempDir::new().expect("a temp dir can be made");
+    let Some(disk) = Disk::in_memory(folder.path(), MIB) else {
         println!("  a full disk: left out, since only root may mount a small file system");
         return tally;
     };
@@ -38,29 +37,4 @@ pub async fn runs_full() -> Tally {
     (tally.sent, tally.delivered) = (gateway.field.total(), gateway.field.total());
     (tally.same_name, tally.marked, tally.not_ours) = (repeats.same_name, repeats.marked, repeats.unmarked);
     tally
-}
-
-/// A file system in memory; it goes when this is dropped.
-pub struct Disk(TempDir);
-
-impl Disk {
-    /// None where nobody may mount.
-    pub fn mounted() -> Option<Self> {
-        let folder = TempDir::new().ok()?;
-        let size = format!("size={MIB}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output().ok()?;
-        mounted.status.success().then_some(Self(folder))
-    }
-
-    /// Where it is.
-    pub fn folder(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily, because a process that was killed a moment ago may still hold it.
-        let _ended = Command::new("umount").arg("-l").arg(self.folder()).output();
-    }
 }
