@@ -2,7 +2,7 @@
 
 use serde_cbor::Value;
 
-use crate::support::{consumer::Reading, gateway::Gateway};
+use crate::support::{consumer::Reading, gateway::Gateway, process::Picture};
 
 /// A payload, and the ways to read it that do. As bytes, all can be read.
 struct Kind {
@@ -106,6 +106,41 @@ async fn arrive_as_promised(format: &str) {
     assert!(cbor[sent - 1].topic.ends_with(LAST) && json[sent - 1].topic.ends_with(LAST));
 }
 
+#[tokio::test]
+async fn payload_malformed_too_large_too_deeply_nested_a_counted_rejection_or_an_err_record_and_never_a_stall() {
+    let mut gateway = Gateway::new().starts().await;
+    let bad: [(&str, Vec<u8>); 4] = [
+        ("malformed", b"{\"t\": 21.".to_vec()),
+        ("no-text", b"\"\xC3\x28\"".to_vec()),
+        ("too-deep", [vec![b'['; 200_000], vec![b']'; 200_000]].concat()),
+        ("too-large", format!("\"{}\"", "x".repeat(1000 << 10)).into()),
+    ];
+
+    for round in 0..3 {
+        for (name, payload) in &bad {
+            gateway.field.publishes_message(&format!("plant/{name}"), payload.clone()).await;
+        }
+        gateway.field.publishes_message("plant/good", round.to_string()).await;
+    }
+
+    // Three of the four travel with the reason.
+    let settled = |status: &Picture| status.count("/ledger/delivered") == 3 * 4 && status.count("/ledger/buffered") == 0;
+    let status = gateway.agent.shows("all are settled", settled).await;
+    status.balances();
+    assert_eq!((status.count("/ledger/rejected/too_large"), status.count("/sources/broker/unreadable")), (3, 9));
+    let readings = gateway.cloud.readings("plant-readings");
+    for (place, reading) in readings.iter().enumerate() {
+        match bad.get(place % 4).filter(|(name, _)| *name != "too-large") {
+            Some((name, payload)) => {
+                assert_eq!(reading.topic, format!("plant/{name}"));
+                is_unreadable(reading, &Value::Bytes(payload.clone()));
+            }
+            None => assert_eq!((reading.topic.as_str(), reading.err.as_ref()), ("plant/good", None)),
+        }
+    }
+    gateway.agent.stops().await;
+}
+
 fn is_unreadable(reading: &Reading, payload: &Value) {
     let Reading { topic, val, raw, err, .. } = reading;
     assert_eq!((val, raw.as_ref()), (&None, Some(payload)), "{topic}");
@@ -119,9 +154,7 @@ async fn a_source_whose_payloads_are_something_else_is_named_with_what_to_do_unt
     for _ in 0..5 {
         gateway.field.publishes_message("plant/7/temp", "21.5;22.0").await;
     }
-    let problem = |part: &'static str| {
-        move |status: &crate::support::process::Picture| status.problems().iter().any(|problem| problem.contains(part))
-    };
+    let problem = |part: &'static str| move |status: &Picture| status.problems().iter().any(|problem| problem.contains(part));
     let status = gateway.agent.shows("the source is named", problem("can't be read as json")).await;
     let problems = status.problems().concat();
     assert!(problems.contains("plant/7/temp") && problems.contains("`payload`"), "{problems}");

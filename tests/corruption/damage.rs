@@ -14,6 +14,40 @@ const SEEDS: [u64; 3] = [1, 20_261_121, 0xDEAD_BEEF];
 const NOTHING: &str = "0 readings salvaged, 0 known to be lost";
 
 #[tokio::test]
+async fn buffer_file_corrupt_it_is_set_aside_a_new_one_is_made_and_everything_readable_is_salvaged_and_counted() {
+    let (mut gateway, files) = full(End::Stop).await;
+    // The first page says what the file is; nearly all others hold parts of chunks.
+    files.change(|file| {
+        let pages = file.len() / PAGE;
+        file[..PAGE].fill(0);
+        for page in [pages / 3, pages / 2, pages * 2 / 3] {
+            file[page * PAGE..(page + 1) * PAGE].fill(0xA7);
+        }
+    });
+    let damaged = fs::read(files.database()).unwrap();
+
+    let Outcome { arrived, lost, missing, status } = recovers(&mut gateway).await;
+
+    let [aside] = &*files.aside() else { panic!("{:?}", files.aside()) };
+    let time = aside.to_string_lossy().rsplit_once("buffer.db.corrupt-").map(|(_, time)| time.to_owned()).unwrap();
+    assert!(time.starts_with("20") && time.ends_with('Z') && time.contains('T'), "{time}");
+    assert_eq!(fs::read(aside).unwrap(), damaged, "it is left as it was");
+    assert!(fs::read(files.database()).unwrap().starts_with(b"SQLite format 3\0"));
+    // A page costs its chunk, which has no more readings than the broker has in flight.
+    assert!((WAITING - 3 * 200..WAITING).contains(&arrived), "{arrived}");
+    assert_eq!((arrived + lost, missing), (WAITING, lost));
+    let counted = |problem: &String| problem.contains(&format!("{arrived} readings salvaged, {lost} known to be lost"));
+    assert!(status.problems().iter().any(counted), "{:?}", status.problems());
+    // The buffer that it has now is as good as any.
+    gateway.cloud.away();
+    gateway.field.publishes(100).await;
+    gateway.holds(100).await;
+    gateway.cloud.back();
+    gateway.agent.shows("they are sent", |status| status.count("/ledger/buffered") == 0).await.balances();
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
 async fn pages_of_noise_cost_what_was_on_them_and_nothing_else() {
     for seed in SEEDS {
         let (mut gateway, files) = full(End::Stop).await;
@@ -174,7 +208,7 @@ async fn a_salvage_that_power_cuts_interrupt_brings_everything_once() {
 }
 
 #[tokio::test]
-async fn a_buffer_of_a_later_version_is_refused_and_not_touched() {
+async fn buffer_of_a_newer_version_is_refused_untouched() {
     let (mut gateway, files) = full(End::Stop).await;
     files.change(|file| file[60..64].copy_from_slice(&77_u32.to_be_bytes()));
     let before = fs::read(files.database()).unwrap();

@@ -12,6 +12,40 @@ use crate::support::{
 const MAX_SIZE: u64 = 8 << 20;
 
 #[tokio::test]
+async fn buffer_at_max_size_or_disk_under_keep_free_when_full_decides_and_draining_always_works() {
+    const SENT: u64 = 800; // twice what fits
+    let squeezed = || small_buffer().set("buffer.max_size", "1 GiB").set("buffer.keep_free", "1000000 GiB");
+    for (bound, plan) in [("max_size", small_buffer as fn() -> Plan), ("keep_free", squeezed)] {
+        for rule in ["block", "drop-oldest", "drop-newest", "thin"] {
+            let mut gateway = plan().set("buffer.when_full", rule).starts().await;
+            gateway.cloud.away();
+            gateway.field.pads(20_000);
+            gateway.field.publishes(SENT).await;
+
+            // Without room on the disk there is nothing that could give way but what comes.
+            let blocks = rule == "block" || bound == "keep_free" && rule != "drop-newest";
+            if blocks {
+                let status = gateway.agent.shows("a source waits for room", |status| status.text("/state") == "holding").await;
+                assert!(status.count("/ledger/received") < SENT, "{bound}, {rule}: {status:?}");
+            } else {
+                gateway.agent.shows("all were taken", |status| status.count("/ledger/received") == SENT).await.balances();
+            }
+            assert!(disk_use(&gateway) <= MAX_SIZE, "{bound}, {rule}");
+            gateway.cloud.back();
+
+            let drained = |status: &Picture| status.count("/ledger/received") == SENT && status.count("/backlog/bytes") == 0;
+            let status = gateway.agent.shows("nothing waits", drained).await;
+            status.balances();
+            let dropped = status.count(&format!("/ledger/dropped/{}", rule.replace('-', "_")));
+            assert!(if blocks { dropped == 0 || rule != "block" } else { dropped > 0 }, "{bound}, {rule}: {dropped}");
+            gateway.agent.stops().await;
+            let consumer = gateway.cloud.consumer("plant-readings");
+            assert_eq!((consumer.missing(), consumer.explained(), consumer.repeats), (dropped, dropped, ONCE), "{bound}, {rule}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn with_a_full_buffer_that_blocks_the_broker_keeps_the_rest_and_nothing_is_lost() {
     let mut gateway = small_buffer().set("buffer.when_full", "block").starts().await;
     gateway.cloud.away();

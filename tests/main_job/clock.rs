@@ -199,6 +199,51 @@ async fn a_machine_that_was_suspended_goes_on_where_it_was() {
     gateway.agent.shows_within(Duration::from_mins(1), "all is well", |status| status.problems().is_empty()).await;
 }
 
+#[tokio::test]
+async fn a_machine_that_slept_in_the_middle_of_a_wait_sends_when_it_wakes_whatever_its_clock_says_then() {
+    for hours in [8, -8, 200, -200] {
+        let mut gateway = Gateway::new().with_a_clock().set("buffer.hold", "50ms").starts().await;
+        gateway.cloud.away();
+        let before = clock::now().0;
+        gateway.field.publishes(100).await;
+        gateway.holds(100).await;
+        let after = clock::now().0;
+        gateway.agent.shows("it waits for the next attempt", |status| status.holds_a("/link/retry_at")).await;
+
+        gateway.agent.freezes();
+        gateway.agent.clock().is_off_by(hours * HOUR);
+        gateway.field.publishes(100).await;
+        gateway.cloud.back();
+        gateway.agent.thaws();
+
+        assert_eq!(gateway.everything_arrives().await, ONCE, "{hours} hours");
+        let readings = gateway.cloud.readings("plant-readings");
+        let moved = hours * HOUR * 1000;
+        assert!(readings[..100].iter().all(|reading| (before - 1..=after + 1).contains(&reading.ts)), "{hours} hours");
+        assert!(readings[100..].iter().all(|reading| reading.ts >= after + moved - 1), "{hours} hours");
+        gateway.agent.stops().await;
+    }
+}
+
+#[tokio::test]
+async fn a_machine_that_slept_since_1970_and_wakes_with_the_time_corrects_what_waits() {
+    let mut gateway = without_battery().await;
+    let before = clock::now().0;
+    gateway.field.publishes(100).await;
+    gateway.holds(100).await;
+    let after = clock::now().0;
+
+    gateway.agent.freezes();
+    gateway.agent.clock().is_confirmed();
+    gateway.agent.thaws();
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+    let right = |reading: &Reading| reading.clk.as_deref() == Some("corrected") && (before - 1..=after + 1).contains(&reading.ts);
+    let readings = gateway.cloud.readings("plant-readings");
+    assert!(readings.iter().all(right), "{before} {:?} {after}", readings.iter().find(|reading| !right(reading)));
+    gateway.agent.stops().await;
+}
+
 /// It has started in 1970, and knows that a time server will tell it more.
 async fn without_battery() -> Gateway {
     let plan: Plan = Gateway::new().with_a_clock().set("buffer.hold", "0s");

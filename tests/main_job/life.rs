@@ -126,7 +126,7 @@ async fn an_absent_broker_port_name_or_endpoint_delays_nothing() {
 }
 
 #[tokio::test]
-async fn a_second_agent_on_the_same_buffer_is_refused_with_exit_code_3() {
+async fn second_process_on_the_same_buffer_is_refused_with_exit_code_3_and_the_name_of_the_first() {
     let mut gateway = Gateway::new().starts().await;
     gateway.agent.status().await;
 

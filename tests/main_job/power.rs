@@ -136,7 +136,7 @@ async fn a_reading_that_was_delivered_and_not_yet_deleted_has_one_name() {
 }
 
 #[tokio::test]
-async fn power_cuts_in_full_load_lose_nothing_and_keep_the_order() {
+async fn power_cut_at_any_moment_of_full_load_each_reading_is_there_once_or_again_under_the_same_name() {
     let mut gateway = Gateway::new().set("streams.readings.lanes", 4).set("buffer.hold", "50ms").starts().await;
 
     for _ in 0..5 {

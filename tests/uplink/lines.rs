@@ -5,9 +5,12 @@ use std::time::Duration;
 use crate::{
     behind_a_line, installed,
     support::{
+        clock_now,
+        consumer::ONCE,
         gateway::Gateway,
         line::Line,
         namespaces::{CLOUD, Namespaces},
+        process::Picture,
     },
 };
 
@@ -17,6 +20,50 @@ const THIN: u64 = 8_000;
 const FAR: Duration = Duration::from_millis(400);
 /// What such a line takes for all that a test sends.
 const PATIENCE: Duration = Duration::from_mins(4);
+
+/// A request that nothing comes back on is waited for at least twice as long, in milliseconds.
+const PROBE: u64 = 5000;
+
+#[tokio::test]
+async fn uplink_or_endpoint_away_sources_go_on_one_probe_at_a_time_goes_and_the_first_success_resumes_slowly() {
+    let plan = Gateway::new().with_scale().stream("copies", "plant-copies").set("streams.readings.lanes", 4);
+    // With "auto" each stream is asked how it distributes records, by a request of its own.
+    let plan = plan.set("streams.readings.aggregation", "on").set("streams.copies.aggregation", "on");
+    let (mut gateway, line) = behind_a_line(plan).await;
+    gateway.cloud.create_stream("plant-copies", 1);
+    line.breaks();
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.pads(1000);
+
+    gateway.field.publishes(500).await;
+    gateway.field.weighs(50).await;
+    gateway.holds(500 + 500 + 50).await;
+    let waits = |status: &Picture| status.text("/state") == "buffering" && status.holds_a("/link/retry_at");
+    let status = gateway.agent.shows("that it is away, and when it is tried again", waits).await;
+    assert_eq!([status.text("/sources/broker/state"), status.text("/sources/scale/state")], ["connected"; 2]);
+    let wait = status.count("/link/retry_at").saturating_sub(status.count("/clock/now"));
+    assert!(wait <= 60_000, "{wait} ms");
+
+    // Five lanes of two streams have something; while one request waits for its answer, none of the others goes.
+    let tried = line.tries().len();
+    line.falls_silent();
+    let silent = clock_now();
+    line.is_tried(tried + 1).await;
+    gateway.field.publishes(500).await;
+    gateway.field.weighs(50).await;
+    gateway.holds(2 * (500 + 500 + 50)).await;
+    let probes: Vec<u64> = line.tries().into_iter().filter(|at| *at > silent).collect();
+    assert!(probes.windows(2).all(|pair| pair[1] - pair[0] > PROBE), "{probes:?}");
+    line.is_mended();
+
+    assert_eq!(gateway.everything_is_in("plant-readings").await, ONCE);
+    gateway.cloud.consumer("plant-copies").lacks_nothing();
+    assert_eq!(gateway.agent.status().await.text("/state"), "sending");
+    let sizes: Vec<usize> = gateway.cloud.received("plant-copies").iter().map(|record| record.data.len()).collect();
+    assert!(2 * sizes[0] < *sizes.iter().max().unwrap(), "the first is small, and they grow: {sizes:?}");
+    gateway.agent.stops().await;
+}
 
 #[tokio::test]
 async fn a_line_that_breaks_is_not_tried_before_the_time_that_the_status_names() {
