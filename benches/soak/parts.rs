@@ -20,6 +20,20 @@ pub fn deep_backlog(mib: u64, tally: &mut Tally) {
     tally.unexplained.extend(missed.map(|line| format!("deep backlog: {}", line.trim())));
 }
 
+/// Cuts the power at every point of workloads that follow from `seed` and the seeds behind it.
+pub fn crash_points(seed: u64, seeds: u64, tally: &mut Tally) {
+    if seeds == 0 {
+        return;
+    }
+    let mut cargo = cargo();
+    cargo.args(["test", "--locked", "--lib", "--", "--nocapture", "power_cut_at_any_moment", "a_power_cut_while"]);
+    cargo.env("HEADWATER_CRASH_SEED", seed.to_string()).env("HEADWATER_CRASH_SEEDS", seeds.to_string());
+    let said = run("crash points of the buffer", &mut cargo, tally);
+    // "…: 312 points, 4992 states, 1834 of them different; …"
+    let states = |line: &String| line.split(", ").find_map(|part| part.strip_suffix(" states")?.parse::<u64>().ok());
+    tally.inject("buffer: states that a power cut can leave", said.iter().filter_map(states).sum());
+}
+
 /// Random bytes for every decoder, for so many seconds each.
 pub fn fuzz(seconds: u64, tally: &mut Tally) {
     if seconds == 0 {

@@ -110,6 +110,8 @@ pub const ONCE: Repeats = Repeats { same_name: 0, marked: 0, unmarked: 0 };
 pub struct Consumer {
     /// Readings that were there before.
     pub repeats: Repeats,
+    /// Of the marked ones, how many came in each run of the agent.
+    marked_in: BTreeMap<String, u64>,
     /// It sorts.
     sorts: bool,
     /// By run and lane.
@@ -181,6 +183,7 @@ impl Consumer {
             self.skipped -= 1; // it was waited for
         } else if reading.dup {
             self.repeats.marked += 1;
+            *self.marked_in.entry(reading.run.clone()).or_default() += 1;
         } else {
             self.repeats.unmarked += 1;
         }
@@ -216,6 +219,11 @@ impl Consumer {
     /// What sensors sent and never came, as far as a later one came.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Most marked repetitions in one run of the agent.
+    pub fn most_marked(&self) -> u64 {
+        self.marked_in.values().copied().max().unwrap_or_default()
     }
 
     /// Runs of the agent whose readings arrived.

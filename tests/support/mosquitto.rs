@@ -177,6 +177,16 @@ impl Mosquitto {
         self.running.take().expect("the broker runs").terminate().await;
     }
 
+    /// SIGSTOP: time goes by without it.
+    pub fn freezes(&self) {
+        self.running.as_ref().expect("the broker runs").signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaws(&self) {
+        self.running.as_ref().expect("the broker runs").signal(Signal::CONT);
+    }
+
     /// Starts it again on its port with what it saved; it accepts connections when this returns.
     pub async fn restart(&mut self) {
         self.launch().await.unwrap_or_else(|log| panic!("mosquitto does not start: {log}"));

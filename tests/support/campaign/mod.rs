@@ -1,21 +1,23 @@
 //! A random campaign of faults against one installation: what happens, and when, follows from one seed.
 //!
-//! Sensors publish at QoS 1 through a real broker; the endpoint misbehaves; the agent is killed, stopped and started again, and the
-//! broker too. A moment is a time here and not an event, because the point is to hit what no event announces; so a seed gives the same
-//! faults in the same order, and only nearly the same moments. When all is over, every reading is accounted for.
+//! Sensors publish at QoS 1 through a real broker, and a scale speaks on a serial line; the endpoint misbehaves; agent and broker are
+//! killed, stopped, frozen and started again; what connects them is cut, the clock is set, and the buffer is damaged. A moment is a time
+//! here and not an event, because the point is to hit what no event announces; so a seed gives the same faults in the same order, and only
+//! nearly the same moments. When all is over, every reading is accounted for.
 //!
 //! Invariant: a broker that is killed has saved before, with no sensor waiting for it, so that whatever is missing is ours.
 
+mod blow;
 mod chance;
 pub mod disk;
 pub mod overflow;
 mod tally;
 mod weather;
 
-use tokio::time::{Duration, sleep};
+use std::time::Duration;
 
 pub use self::tally::Tally;
-use self::{chance::Chance, weather::Weather};
+use self::{blow::Blow, chance::Chance, weather::Weather};
 use super::{
     cloud::STREAM,
     consumer::Repeats,
@@ -29,39 +31,6 @@ const COPIES: &str = "plant-copies";
 const COPIED: [&str; 3] = ["plant/1/temp", "plant/2/temp", "plant/5/temp"];
 /// Longest that the last drain may take: the agent waits at most a minute between two attempts.
 const LAST_DRAIN: Duration = Duration::from_secs(100);
-
-/// What happens to the processes while sensors publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Blow {
-    AgentKilled,
-    AgentStopped,
-    BrokerStopped,
-    BrokerKilled,
-    /// Both on the same gateway.
-    BothKilled,
-}
-
-impl Blow {
-    fn of(chance: &mut Chance) -> Self {
-        match chance.between(0, 20) {
-            0..14 => Self::AgentKilled,
-            14..16 => Self::AgentStopped,
-            16 => Self::BrokerStopped,
-            17 => Self::BrokerKilled,
-            _ => Self::BothKilled,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::AgentKilled => KILL,
-            Self::AgentStopped => "agent: SIGTERM",
-            Self::BrokerStopped => "broker: SIGTERM",
-            Self::BrokerKilled => "broker: kill -9 after it saved",
-            Self::BothKilled => "agent and broker: kill -9",
-        }
-    }
-}
 
 const KILL: &str = "agent: kill -9";
 
@@ -107,71 +76,11 @@ impl Campaign {
     async fn goes_on(&mut self) {
         let weather = Weather::of(&mut self.chance);
         self.changes_to(weather);
-        let Self { chance, gateway, tally, .. } = self;
+        let chance = &mut self.chance;
         let (readings, blow, moment) = (chance.between(50, 400), Blow::of(chance), chance.moment());
-        let at_work = chance.once_in(2);
         self.story.push(format!("{weather:?}; {readings} readings; {blow:?} after {moment:?}"));
-        tally.inject(blow.name(), 1);
-        match blow {
-            Blow::AgentKilled => {
-                let Gateway { field, agent, .. } = gateway;
-                tokio::join!(field.publishes(readings), async {
-                    // Every other one hits an agent that is at work, and not its start.
-                    if at_work {
-                        agent.status().await.balances();
-                    }
-                    sleep(moment).await;
-                    if let (true, Ok(status)) = (at_work, agent.try_status().await) {
-                        status.balances();
-                    }
-                    agent.power_off().await;
-                    agent.start();
-                });
-                self.cuts += 1;
-            }
-            Blow::AgentStopped => {
-                let Gateway { field, agent, .. } = gateway;
-                tokio::join!(field.publishes(readings), async {
-                    sleep(moment).await;
-                    agent.status().await.balances();
-                    agent.stops().await;
-                    agent.start();
-                });
-            }
-            Blow::BrokerStopped => {
-                gateway
-                    .field
-                    .publishes_while(readings, async |broker| {
-                        sleep(moment).await;
-                        broker.stop().await;
-                        broker.restart().await;
-                    })
-                    .await;
-            }
-            Blow::BrokerKilled => {
-                gateway.field.publishes(readings).await;
-                sleep(moment).await;
-                let Gateway { field, agent, .. } = gateway;
-                let taken = |status: &super::process::Picture| {
-                    status.count("/sources/broker/received") + status.count("/sources/broker/repeated")
-                };
-                let before = taken(&agent.status().await);
-                field.broker_dies_after_a_save().await;
-                let missed = agent.shows("the broker is missed", |s| s.text("/sources/broker/state") == "connecting").await;
-                self.forgotten += taken(&missed) - before;
-                field.broker.restart().await;
-            }
-            Blow::BothKilled => {
-                gateway.field.publishes(readings).await;
-                sleep(moment).await;
-                let Gateway { field, agent, .. } = gateway;
-                agent.power_off().await;
-                field.broker_dies_after_a_save().await;
-                field.broker.restart().await;
-                agent.start();
-                self.cuts += 1;
-            }
-        }
+        self.tally.inject(blow.name(), 1);
+        self.suffers(blow, readings, moment).await;
     }
 
     fn changes_to(&mut self, weather: Weather) {
@@ -183,6 +92,7 @@ impl Campaign {
     /// Fair weather, the last readings, and the audit.
     async fn ends(mut self) -> Tally {
         self.changes_to(Weather::Fair);
+        self.gateway.agent.clock().is_off_by(0);
         // A fresh start waits for nothing; and each sensor's last reading is one that nothing follows.
         self.gateway.agent.power_off().await;
         self.gateway.agent.start();
@@ -234,6 +144,8 @@ impl Campaign {
         let mut must = |good: bool, what: String| tally.unexplained.extend((!good).then(|| format!("{stream}: {what}")));
         must(missing == 0, format!("{missing} names are missing"));
         must(marked <= *window * *cuts, format!("{marked} marked, of {cuts} kills in a window of {window}"));
+        let at_once = consumer.most_marked();
+        must(at_once <= *window, format!("{at_once} marked after one kill, in a window of {window}"));
         must(unmarked <= not_ours, format!("{unmarked} came twice without a mark, at most {not_ours} were sent twice"));
         must(consumer.wrong().is_empty(), format!("{:?}", consumer.wrong()));
     }
@@ -248,6 +160,9 @@ fn plan(chance: &mut Chance, window: u16) -> Plan {
         // It says under "information" that it has saved.
         .broker(|broker| broker.persistence().setting("log_type", "information"))
         .window(window)
+        .with_a_clock()
+        .with_scale()
+        .through_a_cable()
         .set("buffer.hold", chance.one_of(&["0s", "20ms", "1s"]))
         .set("buffer.memory", chance.one_of(&["1 MiB", "4 MiB"]))
         .set("streams.readings.lanes", chance.one_of(&[1, 4]))
