@@ -19,7 +19,8 @@ build: ## the release binary, target/release/headwater
 test: tools format lint docs deny unit ## everything that must hold: format, lints, docs, licences, tests; installs what the tests need
 
 bench: ## the figures of the README; ONLY="path wear drain deep memory peers" for some of them
-	$(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
+	$(CARGO) build --locked --profile bench --no-default-features --target-dir target/bench
+	FIGURES_AGENT=$(CURDIR)/target/bench/release/headwater $(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
 
 fuzz: ## libFuzzer on every decoder; FUZZ_SECONDS=30 for each
 	@CARGO="$(CARGO)" FUZZ_SECONDS="$(or $(FUZZ_SECONDS),30)" sh fuzz/run.sh

@@ -5,7 +5,8 @@
 //! is worth what the machine is idle.
 //!
 //! Everything happens in a new temporary folder (`TMPDIR`) and on loopback ports that the kernel found free. `FIGURES_IDLE_SECONDS` is how
-//! long a good link is watched for writes, five minutes by default.
+//! long a good link is watched for writes, five minutes by default; `FIGURES_AGENT` the agent that is measured: with `make bench` as it is
+//! installed, without the demo.
 
 #![allow(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
 

@@ -143,7 +143,8 @@ fn command(folder: &Path, setup: &Setup) -> Outcome<Command> {
     let config = folder.join("gateway.toml");
     fs::write(&config, configuration(folder, setup)?)?;
     let log = File::options().create(true).append(true).open(folder.join("log"))?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    let headwater = std::env::var_os("FIGURES_AGENT").unwrap_or_else(|| env!("CARGO_BIN_EXE_headwater").into());
+    let mut command = Command::new(headwater);
     command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stderr(log);
     Ok(command)
 }
