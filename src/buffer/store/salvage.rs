@@ -71,10 +71,11 @@ impl Store {
     ) -> Result<Progress, BufferError> {
         self.write(|store| {
             let tx = store.connection.transaction()?;
+            let before: i64 = tx.query_row("SELECT count(*) FROM salvage", [], |row| row.get(0))?;
             tx.execute("INSERT INTO salvage VALUES (?, -1, 0, 0, 0)", [file])?;
             let mut known: Vec<&Layout> = Vec::new();
-            // Below that of today's lanes, in which the next name is given.
-            let mut rank = i64::MIN / 2;
+            // Below that of today's lanes, in which the next name is given, and above those of files that were set aside before this one.
+            let mut rank = i64::MIN / 2 + (before << 32);
             let mut in_order: Vec<&ColdLane> = lanes.iter().collect();
             in_order.sort_by_key(|lane| lane.rank);
             for ColdLane { lane: Lane { layout, .. }, previous, .. } in in_order.into_iter().rev() {

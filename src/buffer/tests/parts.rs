@@ -284,3 +284,26 @@ async fn parts_of_a_damaged_file_are_salvaged_in_the_order_in_which_they_began()
 
     assert_eq!(bench.salvages_texts().await, ["two", "three"]);
 }
+
+#[tokio::test]
+async fn files_that_were_set_aside_one_after_the_other_are_salvaged_in_their_order() {
+    let mut folders = Vec::new();
+    for (time, texts) in [(0, ["one", "two"]), (1000, ["three", "four"])] {
+        let mut bench = Bench::new();
+        bench.holds(texts[0]).await;
+        let mut bench = bench.close().await;
+        bench.layout.of = 2;
+        let mut bench = bench.open();
+        bench.holds(texts[1]).await;
+        let bench = bench.close().await;
+        let aside = store::quarantine(&bench.settings.path, Timestamp(time)).unwrap();
+        folders.push((bench, aside));
+    }
+    let (_younger, aside) = folders.pop().unwrap();
+    let (bench, _) = folders.pop().unwrap();
+    fs::copy(&aside, bench.dir.path().join(aside.file_name().unwrap())).unwrap();
+
+    let bench = bench.open();
+
+    assert_eq!(bench.salvages_texts().await, ["one", "two", "three", "four"]);
+}
