@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `SOAK_MINUTES` | how long the random campaign runs, 10 by default |
 //! | `SOAK_SEED` | the first installation's seed; the next one has the next; by default, of the clock |
-//! | `SOAK_CRASH_SEEDS` | workloads of the buffer that are cut at each point, two a minute by default; 0 leaves them out |
+//! | `SOAK_CRASH_SEEDS` | workloads of the buffer that are cut at each point, one a minute by default; 0 leaves them out |
 //! | `SOAK_FUZZ_SECONDS` | how long each decoder gets random bytes, 10 by default; 0 leaves it out |
 //! | `SOAK_BACKLOG_MIB` | how much waits in the deep backlog, 10,240 by default; 0 leaves it out |
 
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         since.as_secs()
     });
     let started = Instant::now();
-    println!("Soak: {minutes} minutes of faults at random, from seed {seed} on");
+    println!("Soak: {minutes} minutes of faults at random, from seed {seed} on, against {}", env!("CARGO_BIN_EXE_headwater"));
 
     let mut all = Tally::default();
     let mut installations = 0;
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     }
     all.add(&audited("a full disk", campaign::disk::runs_full()));
     all.add(&audited("an overflow", campaign::overflow::overflows()));
-    parts::crash_points(seed, number("SOAK_CRASH_SEEDS").unwrap_or((2 * minutes).max(1)), &mut all);
+    parts::crash_points(seed, number("SOAK_CRASH_SEEDS").unwrap_or(minutes.max(1)), &mut all);
     parts::fuzz(number("SOAK_FUZZ_SECONDS").unwrap_or(10), &mut all);
     parts::deep_backlog(number("SOAK_BACKLOG_MIB").unwrap_or(10 << 10), &mut all);
 

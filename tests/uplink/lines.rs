@@ -34,11 +34,9 @@ async fn uplink_or_endpoint_away_sources_go_on_one_probe_at_a_time_goes_and_the_
     line.breaks();
     gateway.agent.start();
     gateway.field.is_listened_to().await;
-    gateway.field.pads(1000);
-
-    gateway.field.publishes(500).await;
-    gateway.field.weighs(50).await;
-    gateway.holds(500 + 500 + 50).await;
+    gateway.field.publishes(20).await;
+    gateway.field.weighs(20).await;
+    gateway.holds(20 + 20 + 20).await;
     let waits = |status: &Picture| status.text("/state") == "buffering" && status.holds_a("/link/retry_at");
     let status = gateway.agent.shows("that it is away, and when it is tried again", waits).await;
     assert_eq!([status.text("/sources/broker/state"), status.text("/sources/scale/state")], ["connected"; 2]);
@@ -50,13 +48,15 @@ async fn uplink_or_endpoint_away_sources_go_on_one_probe_at_a_time_goes_and_the_
     line.falls_silent();
     let silent = clock_now();
     line.is_tried(tried + 1).await;
-    gateway.field.publishes(500).await;
+    gateway.field.pads(1000);
+    gateway.field.publishes(1000).await;
     gateway.field.weighs(50).await;
-    gateway.holds(2 * (500 + 500 + 50)).await;
+    gateway.holds(60 + 1000 + 1000 + 50).await;
     let probes: Vec<u64> = line.tries().into_iter().filter(|at| *at > silent).collect();
     assert!(probes.windows(2).all(|pair| pair[1] - pair[0] > PROBE), "{probes:?}");
     line.is_mended();
 
+    gateway.agent.shows_within(PATIENCE, "nothing waits", |status| status.count("/ledger/buffered") == 0).await;
     assert_eq!(gateway.everything_is_in("plant-readings").await, ONCE);
     gateway.cloud.consumer("plant-copies").lacks_nothing();
     assert_eq!(gateway.agent.status().await.text("/state"), "sending");
