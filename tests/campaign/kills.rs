@@ -2,7 +2,7 @@
 
 use crate::support::campaign;
 
-/// Throws the same faults in every run; `make soak` throws others.
+/// Throws the same faults in every run; `make soak` throws others, and `HEADWATER_CAMPAIGN_SEED` those of one that it found.
 const SEED: u64 = 7;
 const KILLS: u64 = 12;
 
@@ -15,8 +15,10 @@ async fn a_full_disk_holds_the_sources_and_loses_nothing() {
 
 #[tokio::test]
 async fn power_cuts_at_random_moments_lose_nothing_whatever_endpoint_and_broker_do() {
-    let tally = campaign::run(SEED, KILLS).await;
+    let seed = std::env::var("HEADWATER_CAMPAIGN_SEED").map_or(SEED, |seed| seed.parse().expect("a number"));
 
-    println!("seed {SEED}\n{tally}");
-    assert!(tally.is_clean(), "seed {SEED}\n{tally}");
+    let tally = campaign::run(seed, KILLS).await;
+
+    println!("seed {seed}\n{tally}");
+    assert!(tally.is_clean(), "seed {seed}\n{tally}");
 }
