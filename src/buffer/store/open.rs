@@ -91,8 +91,8 @@ impl Store {
             ("journal_size_limit", (limits.wal_frames * WAL_FRAME_BYTES).to_string()),
             ("secure_delete", "OFF".into()), // overwriting what was drained would write everything twice
             ("temp_store", "MEMORY".into()),
-            ("cache_size", "-1024".into()), // KiB; a chunk is written once and read once, so a larger cache holds nothing useful
-            ("mmap_size", "0".into()),      // with a map, an I/O error is a SIGBUS
+            ("cache_size", "-512".into()), // KiB; a chunk is written once and read once, so a larger cache holds nothing useful
+            ("mmap_size", "0".into()),     // with a map, an I/O error is a SIGBUS
             // Beyond this SQLite says "full" while the file system still has room for the WAL, so deletes always work.
             ("max_page_count", limits.pages.to_string()),
         ];
