@@ -1,14 +1,14 @@
 # What CI runs is what we run: `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test bench soak fuzz tools format lint docs deny unit clean
+.PHONY: help demo build test bench fleet-sim soak fuzz tools format lint docs deny unit clean
 
 CARGO ?= cargo
 # How long `make demo` runs, in seconds; without it, until it is interrupted.
 SECONDS_ ?=
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## everything embedded, nothing to install; SECONDS_=20 ends by itself and checks every reading
 	$(CARGO) run --locked --release -- demo $(if $(SECONDS_),--seconds $(SECONDS_))
@@ -21,6 +21,9 @@ test: tools format lint docs deny unit ## everything that must hold: format, lin
 bench: ## the figures of the README; ONLY="path wear drain deep memory peers" for some of them
 	$(CARGO) build --locked --profile bench --no-default-features --target-dir target/bench
 	FIGURES_AGENT=$(CURDIR)/target/bench/release/headwater $(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
+
+fleet-sim: ## up to 100,000 gateways that come back at once, in simulated time: the README's table, and target/fleet-sim.svg
+	$(CARGO) test --locked --config 'profile.dev.package.headwater.opt-level=3' --test fleet_simulation -- --ignored --nocapture
 
 fuzz: ## libFuzzer on every decoder; FUZZ_SECONDS=30 for each
 	@CARGO="$(CARGO)" FUZZ_SECONDS="$(or $(FUZZ_SECONDS),30)" sh fuzz/run.sh

@@ -21,7 +21,7 @@ use tracing::info;
 
 pub(crate) use self::build::{drain_stage, layouts_of, open_destinations};
 use self::{
-    build::{Plan, ingest_stage},
+    build::{Plan, ingest_stage, metered},
     stages::Stages,
 };
 use crate::{
@@ -135,7 +135,7 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     let destinations = open_destinations(&config).await?;
     let (intakes, ingest) = ingest_stage(&config, &plan, run, &clock, &lanes, &buffer, &status);
     let (told, believed) = watch::channel(clock.belief());
-    let drain = drain_stage(&config, destinations.clone(), believed.clone(), &lanes, &older, &buffer, &status);
+    let drain = drain_stage(&config, metered(&config, destinations.clone()), believed.clone(), &lanes, &older, &buffer, &status);
 
     stages.spawn("buffer", async move {
         // Ends when its thread does, be it by a panic.

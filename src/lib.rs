@@ -18,7 +18,7 @@
 //! A module imports only from lower ranks:
 //!
 //! ```text
-//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis, file → record → config, status, clock → reading, units, backoff, addresses, identity
+//! main, cli, demo → agent → sources, web → ingest, drain → buffer, kinesis, file → record → config, status, clock → reading, units, backoff, addresses, identity, durable
 //! ```
 //!
 //! `buffer` does not know Kinesis, `kinesis` does not know SQLite. In the agent, the types of rumqttc, rusqlite and the AWS SDK stay
@@ -37,6 +37,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod drain;
+pub mod durable;
 pub mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them: `"64 MiB"`, `"250ms"`.
+//! Sizes, rates and durations as people write them: `"64 MiB"`, `"512 KiB/s"`, `"250ms"`.
 //!
 //! A setting says its unit, so a bare number is refused: nobody should have to guess whether 30 are seconds.
 
@@ -66,6 +66,38 @@ impl<'de> Deserialize<'de> for ByteCount {
 }
 
 impl Serialize for ByteCount {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Bytes a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteRate(pub u64);
+
+impl FromStr for ByteRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size = text.trim().strip_suffix("/s").and_then(|size| size.parse::<ByteCount>().ok());
+        size.map(|size| Self(size.0))
+            .ok_or_else(|| format!("{text:?} is not a rate; write for example \"512 KiB/s\" or \"1 MiB/s\""))
+    }
+}
+
+impl fmt::Display for ByteRate {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}/s", ByteCount(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteRate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Text { read: str::parse, wanted: r#"a rate such as "512 KiB/s""# })
+    }
+}
+
+impl Serialize for ByteRate {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
     }
@@ -184,6 +216,8 @@ mod tests {
     fn a_size_or_a_duration_reads_back_as_it_was_written() {
         for text in ["64 MiB", "2 GiB", "1000 KiB", "7 B", "0 B"] {
             assert_eq!(text.parse::<ByteCount>().unwrap().to_string(), text);
+            let rate = format!("{text}/s");
+            assert_eq!(rate.parse::<ByteRate>().unwrap().to_string(), rate);
         }
         for text in ["250ms", "1s", "90s", "5min", "12h", "30d", "0s"] {
             assert_eq!(format_duration(parse_duration(text).unwrap()), text);
@@ -193,6 +227,7 @@ mod tests {
     #[test]
     fn a_number_without_a_unit_is_refused() {
         assert!("64".parse::<ByteCount>().is_err());
+        assert!("1 MiB".parse::<ByteRate>().is_err() && "100/s".parse::<ByteRate>().is_err());
         assert!(parse_duration("30").is_err());
         assert!("99999999999999 GiB".parse::<ByteCount>().is_err());
     }

@@ -15,7 +15,7 @@ use aws_smithy_http_client::{
 use headwater::{
     clock::{Boot, Clock},
     config::{Aggregation, CredentialsConfig, DrainOrder, KinesisConfig},
-    drain::{Drain, DrainSettings, Outlet, StreamSettings},
+    drain::{DestinationSettings, Drain, DrainSettings, Meter, Outlet, StreamSettings},
     kinesis::Client,
 };
 use md5::{Digest, Md5};
@@ -144,7 +144,7 @@ fn drain(folder: &Path, cloud: &mut Cloud, runtime: &Runtime) -> Outcome<Duratio
         older: Vec::new(),
     };
     let settings = DrainSettings {
-        destinations: vec![("cloud".into(), Outlet::Kinesis(client))],
+        destinations: vec![DestinationSettings { name: "cloud".into(), outlet: Outlet::Kinesis(client), meter: Meter::default() }],
         streams: vec![stream],
         clock: Clock::new("/nonexistent/synchronized".into(), Boot(1)).changes(),
         random: || 0.5,

@@ -11,7 +11,7 @@ use crate::{
     buffer::{Buffer, BufferSettings, Lane, Layout, Opened, StreamRules, World},
     clock::{Belief, Clock},
     config::{Config, DestinationConfig, SourceConfig, StreamConfig},
-    drain::{self, Drain, DrainSettings, Outlet},
+    drain::{self, DestinationSettings, Drain, DrainSettings, Meter, Outlet},
     file::{self, Folder},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
     kinesis::{Client, Firehose},
@@ -157,22 +157,32 @@ fn lanes_of(lanes: &[(Lane, Option<Previous>)], stream: &str) -> Vec<(Lane, Opti
     lanes.iter().filter(|(lane, _)| lane.layout.stream == stream).cloned().collect()
 }
 
+/// The destinations with what their links are given.
+pub(super) fn metered(config: &Config, outlets: BTreeMap<String, Outlet>) -> Vec<DestinationSettings> {
+    let destination = |(name, outlet): (String, Outlet)| {
+        let service = config.destinations.get(&name).and_then(DestinationConfig::service);
+        let file = config.device.state_dir.join(format!("uploads-{name}.json"));
+        let meter = service.map_or_else(Meter::default, |service| Meter::open(service, Some(file)));
+        DestinationSettings { name, outlet, meter }
+    };
+    outlets.into_iter().map(destination).collect()
+}
+
 /// The drain of today's `lanes` and of `older` ones.
 pub(crate) fn drain_stage(
     config: &Config,
-    outlets: BTreeMap<String, Outlet>,
+    destinations: Vec<DestinationSettings>,
     clock: watch::Receiver<Belief>,
     lanes: &[(Lane, Option<Previous>)],
     older: &[Lane],
     buffer: &Buffer,
     status: &Status,
 ) -> Drain {
-    let destinations: Vec<(String, Outlet)> = outlets.into_iter().collect();
     let stream = |(name, stream): (&String, &StreamConfig)| {
         Some(drain::StreamSettings {
             name: name.clone(),
             target: target_of(config, name, stream),
-            destination: destinations.iter().position(|(destination, _)| *destination == stream.destination)?,
+            destination: destinations.iter().position(|known| known.name == stream.destination)?,
             linger: stream.linger,
             aggregation: stream.aggregation,
             lanes: lanes_of(lanes, name).into_iter().map(|(lane, _)| lane).collect(),

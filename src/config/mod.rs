@@ -13,6 +13,7 @@ mod layers;
 mod load;
 mod mistake;
 mod named;
+mod quiet;
 mod read;
 mod sources;
 
@@ -21,6 +22,7 @@ pub use endpoints::Endpoints;
 pub use file::{Compression, FileConfig, Keep};
 pub use load::{DEFAULT_PATH, Files, Loaded, Origins, Report, examine, load, load_on, parse};
 pub use mistake::{ConfigErrors, Mistake, Place};
+pub use quiet::QuietHours;
 pub use sources::{FlowControl, FramingConfig, MqttConfig, MqttVersion, Parity, PayloadFormat, SerialConfig, SourceConfig};
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
@@ -29,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     addresses::{Address, AddressRange},
-    units::{self, ByteCount},
+    units::{self, ByteCount, ByteRate},
 };
 
 /// The whole configuration of one gateway.
@@ -234,6 +236,14 @@ pub struct KinesisConfig {
     pub ca: Option<PathBuf>,
     /// Who we are to AWS.
     pub credentials: CredentialsConfig,
+    /// What leaves for this destination, at most, over all its streams. Default: what link and stream take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rate: Option<ByteRate>,
+    /// Hours of the day, in UTC, in which nothing is sent.
+    pub quiet_hours: Vec<QuietHours>,
+    /// What leaves for this destination in a calendar month (UTC), at most. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes_per_month: Option<ByteCount>,
 }
 
 impl Default for KinesisConfig {
@@ -248,6 +258,9 @@ impl Default for KinesisConfig {
             proxy: None,
             ca: None,
             credentials: CredentialsConfig::default(),
+            max_rate: None,
+            quiet_hours: Vec::new(),
+            max_bytes_per_month: None,
         }
     }
 }

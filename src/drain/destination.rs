@@ -1,21 +1,20 @@
-//! One destination: what is known of the way there.
-//!
-//! Invariant: while a destination is out of reach, one request at a time goes there, as a probe, after waits that grow.
+//! One destination: what is known of the way there, and what the status says of it.
 
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::{
-    lane::LONGEST_WAIT,
+    DestinationSettings,
+    meter::Meter,
     outlet::{NotTaken, Outlet, on_a_thread},
-    pace::Stride,
+    reach::Reach,
     sent::{Sent, each},
     stream::hold,
+    stride::Stride,
     turns::Turns,
 };
 use crate::{
-    backoff::Backoff,
     clock,
     file::{Folder, FolderError},
     kinesis::{Answer, Class},
@@ -25,90 +24,55 @@ use crate::{
 /// One destination.
 pub(super) struct Destination {
     /// Under `[destinations]`.
-    name: String,
+    pub(super) name: String,
     pub(super) outlet: Outlet,
+    pub(super) meter: Meter,
     pub(super) stride: Stride,
     pub(super) turns: Turns,
-    /// Requests on their way.
-    pub(super) in_flight: usize,
-    /// The last request was answered.
-    open: bool,
-    /// Set while it is out of reach.
-    down: Option<Down>,
+    pub(super) reach: Reach,
     /// When finished files are looked after; none while they are.
     tidy_at: Option<Instant>,
 }
 
-struct Down {
-    backoff: Backoff,
-    /// When it was last found to be so.
-    since: Instant,
-    retry_at: Instant,
-}
-
-/// Whether a request may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gate {
-    Open,
-    /// Not before this.
-    Closed(Instant),
-    /// Not before the probe that is on its way has come to an end, which wakes us.
-    Probed,
-}
-
 impl Destination {
-    pub(super) fn new(name: String, outlet: Outlet, status: &Status) -> Self {
+    pub(super) fn new(DestinationSettings { name, outlet, meter }: DestinationSettings, status: &Status) -> Self {
         status.link(&name, |link| {
             link.endpoint = outlet.endpoint();
             link.since = clock::now();
         });
+        meter.tell(&name, clock::now(), status);
         Self {
             name,
             outlet,
+            meter,
             stride: Stride::default(),
             turns: Turns::default(),
-            in_flight: 0,
-            open: false,
-            down: None,
+            reach: Reach::default(),
             tidy_at: Some(Instant::now()),
-        }
-    }
-
-    /// Whether the last request was answered, so that the next one is likely to be.
-    pub(super) fn is_open(&self) -> bool {
-        self.open
-    }
-
-    pub(super) fn gate(&self, now: Instant) -> Gate {
-        match &self.down {
-            Some(down) if down.retry_at > now => Gate::Closed(down.retry_at),
-            Some(_) if self.in_flight > 0 => Gate::Probed,
-            _ => Gate::Open,
-        }
-    }
-
-    /// What failed until now need not wait any longer.
-    pub(super) fn try_at(&mut self, now: Instant) {
-        if let Some(down) = &mut self.down {
-            down.retry_at = now;
         }
     }
 
     /// A request that went at `started` found it out of reach.
     pub(super) fn is_away(&mut self, now: Instant, started: Instant, error: &NotTaken, random: f64, status: &Status) {
-        // Requests that were on their way together fail together: that is one failure.
-        if self.down.as_ref().is_none_or(|down| down.since <= started) {
-            let mut backoff = self.down.as_ref().map_or(Backoff::up_to(LONGEST_WAIT), |down| down.backoff);
+        // Where a pause is known nobody is asked before, so the next request would end as this one.
+        let known = error.pause().or_else(|| (error.class() == Class::Barred).then(|| hold(random)));
+        if let Some(pause) = self.reach.lost(now, started, known, random) {
             self.stride.lost();
-            let pause = match error.pause() {
-                // Nobody is asked before that, so the next request would end as this one.
-                Some(pause) => pause,
-                None if error.class() == Class::Barred => hold(random),
-                None => backoff.pause(random),
-            };
-            self.down = Some(Down { backoff, since: now, retry_at: now + pause });
             status.link(&self.name, |link| link.retry_at = Some(clock::now().after(pause)));
         }
+    }
+
+    /// Whether others come back with us from the outage that lasts.
+    pub(super) fn is_long_away(&self) -> bool {
+        self.outlet.is_shared() && self.reach.is_long_away()
+    }
+
+    /// Of a request that was `expected` to have so many bytes, `sent` has left, or nothing.
+    pub(super) fn left(&mut self, expected: usize, sent: &[Sent], result: &Result<Vec<Answer>, NotTaken>, status: &Status) {
+        let left = !sent.is_empty() && result.as_ref().err().is_none_or(NotTaken::was_sent);
+        let time = clock::now();
+        self.meter.allowance.ended(time, expected, left.then(|| sent.iter().map(|sent| sent.bytes).sum()));
+        self.meter.tell(&self.name, time, status);
     }
 
     /// Learns from a request, and puts what it tells of the link into the status.
@@ -120,15 +84,14 @@ impl Destination {
             Err(error) if away || !error.was_sent() => 0,
             Err(_) => bytes,
         };
+        let tells = result.as_ref().err().is_none_or(NotTaken::tells_of_the_way);
         if !away {
-            self.down = None;
+            self.reach.found(tells);
         }
         if !matches!(result, Err(error) if away || !error.was_sent() || error.class() == Class::TooLarge) {
             self.turns.answered(bytes, self.stride.bytes(), took);
             self.stride.answered(bytes, took);
         }
-        let tells = result.as_ref().err().is_none_or(NotTaken::tells_of_the_way);
-        self.open = if tells { !away } else { self.open };
         let part = format!("link {}", self.name);
         let error = result.as_ref().err().filter(|_| away).map(|error| {
             let (what, remedy) = what_and_remedy(error);

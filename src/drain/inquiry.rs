@@ -48,7 +48,7 @@ impl Drain {
         let destination = &mut self.destinations[stream.destination];
         let Some(client) = destination.outlet.kinesis().cloned() else { return };
         stream.distribution.asked();
-        destination.in_flight += 1;
+        destination.reach.in_flight += 1;
         let target = stream.target.clone();
         self.inquiries.push(Box::pin(async move {
             let result = client.describe(&target).await;
@@ -59,7 +59,7 @@ impl Drain {
     pub(super) fn replied(&mut self, Reply { stream: index, started, result }: Reply) {
         let now = Instant::now();
         let stream = &mut self.streams[index];
-        self.destinations[stream.destination].in_flight -= 1;
+        self.destinations[stream.destination].reach.in_flight -= 1;
         let part = format!("aggregation {}", stream.name);
         let told = match &result {
             Ok(summary) => {

@@ -111,13 +111,13 @@ impl Flow {
     pub(super) fn settle(&mut self, sent: Instant, now: Instant, bytes: usize, fate: Fate, random: f64) {
         match fate {
             Fate::Accepted => {
-                self.pace.accepted(now, bytes);
+                self.pace.accepted(sent, now, bytes, random);
                 self.throughput = bytes as f64 / now.saturating_duration_since(sent).as_secs_f64().max(0.001);
                 self.backoff.reset();
                 self.hold_until = None;
             }
             Fate::Throttled => {
-                self.pace.refused(sent, now, bytes);
+                self.pace.refused(sent, now, bytes, random);
                 self.throttled += 1;
                 self.retries += 1;
             }

@@ -8,20 +8,26 @@
 //! Invariant: the buffer forgets what was confirmed and sets aside what is found to be invalid, and nothing else; whatever else happens
 //! to a request, its readings wait again.
 
+mod allowance;
 mod bisect;
 mod destination;
 mod distribution;
 mod inquiry;
 mod lane;
 mod load;
+mod meter;
 mod one_by_one;
 mod outlet;
 mod pace;
 mod pack;
 mod plain;
+mod reach;
+#[cfg(feature = "demo")]
+pub mod rehearsal;
 mod sent;
 mod settle;
 mod stream;
+mod stride;
 mod turns;
 mod window;
 
@@ -29,6 +35,7 @@ use std::{
     cmp::Reverse,
     collections::BTreeMap,
     future::Future,
+    io,
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -37,17 +44,19 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::watch, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub use self::outlet::Outlet;
 use self::{
+    allowance::Months,
     bisect::Ask,
-    destination::{Destination, Gate},
+    destination::Destination,
     distribution::Distribution,
     inquiry::Inquiry,
     load::{Wanted, load},
     outlet::{Look, NotTaken},
+    reach::Gate,
     sent::Sent,
     stream::{Next, Stream, Train},
 };
+pub use self::{meter::Meter, outlet::Outlet};
 use crate::{
     buffer::{Buffer, BufferError, Lane},
     clock::{Belief, Trust},
@@ -57,16 +66,29 @@ use crate::{
     status::{BEAT, LaneState, Status},
 };
 
+/// Who starts with so many bytes in a lane begins as after an outage. A thousand gateways with less are a minute's work for their shard.
+const MUCH: u64 = 64 << 10;
+
 /// What the drain needs to know when it starts.
 pub struct DrainSettings {
-    /// What takes records, with their names under `[destinations]`.
-    pub destinations: Vec<(String, Outlet)>,
+    /// Where they lead to.
+    pub destinations: Vec<DestinationSettings>,
     /// Every stream that is configured.
     pub streams: Vec<StreamSettings>,
     /// What is believed of the clock, once the buffer knows it: while it is wrong, nothing is sent.
     pub clock: watch::Receiver<Belief>,
     /// Uniform in 0..1; for waits.
     pub random: fn() -> f64,
+}
+
+/// One destination.
+pub struct DestinationSettings {
+    /// The name under `[destinations]`.
+    pub name: String,
+    /// What takes records.
+    pub outlet: Outlet,
+    /// What may be sent there.
+    pub meter: Meter,
 }
 
 /// One stream, as far as it is sent.
@@ -110,6 +132,7 @@ enum Ended {
     Put(Put),
     Aside { stream: usize, lane: usize, result: Result<bool, BufferError> },
     Tidied { destination: usize, result: Result<(), FolderError> },
+    Noted { destination: usize, months: Months, result: io::Result<()> },
 }
 
 /// A request that has come to an end.
@@ -120,13 +143,15 @@ struct Put {
     empty: Vec<(usize, Ask)>,
     sent: Vec<Sent>,
     started: Instant,
+    /// Bytes that it was expected to have.
+    expected: usize,
     result: Result<Vec<Answer>, NotTaken>,
 }
 
 impl Drain {
     /// Builds the stage.
     pub fn new(settings: DrainSettings, buffer: Buffer, status: Status) -> Self {
-        let destination = |(name, outlet)| Destination::new(name, outlet, &status);
+        let destination = |settings| Destination::new(settings, &status);
         let mut destinations: Vec<Destination> = settings.destinations.into_iter().map(destination).collect();
         let stream = |settings: StreamSettings| {
             let StreamSettings { name, target, destination, linger, aggregation, lanes, older, order, priority } = settings;
@@ -138,6 +163,11 @@ impl Drain {
                 if let Some((on, why)) = stream.distribution.says() {
                     status.aggregation(&name, on, why);
                 }
+            }
+            // Whatever was away, or without power, others were too.
+            let shared = destinations[destination].outlet.is_shared();
+            if shared && stream.lanes.iter().any(|lane| buffer.waiting(lane.lane.id).bytes >= MUCH) {
+                stream.begin_slowly();
             }
             stream
         };
@@ -167,7 +197,8 @@ impl Drain {
             let now = Instant::now();
             self.status.beat("drain", now);
             let mut wake = now + BEAT;
-            for (index, last_put) in last_put.iter_mut().enumerate() {
+            for index in self.order() {
+                let last_put = &mut last_put[index];
                 self.let_live_pass(now, index);
                 for &train in self.streams[index].trains() {
                     let last = &mut last_put[train as usize];
@@ -194,6 +225,7 @@ impl Drain {
                 Some(ended) = self.in_flight.next() => match ended {
                     Ended::Put(put) => self.settle(put),
                     Ended::Aside { stream, lane, result } => self.is_aside(stream, lane, &result),
+                    Ended::Noted { destination, months, result } => self.is_noted(destination, months, result),
                     Ended::Tidied { destination, result } => self.destinations[destination].is_tidy(Instant::now(), result, &self.status),
                 },
                 Some(()) = self.looks.next() => {}
@@ -219,20 +251,21 @@ impl Drain {
         for destination in &mut self.destinations {
             destination.close().await;
         }
+        self.note_the_end().await;
     }
 
     /// What failed because of the clock need not wait.
     fn clock_was_set(&mut self) {
         let now = Instant::now();
-        self.destinations.iter_mut().for_each(|destination| destination.try_at(now));
+        self.destinations.iter_mut().for_each(|destination| destination.reach.try_at(now));
     }
 
-    /// Lanes of a `live-first` stream that are behind go on in another part. While the link is away everything is behind, and nothing
-    /// would pass.
+    /// Lanes of a `live-first` stream that are behind go on in another part. While the link is away, or nothing may be sent, everything is
+    /// behind, and nothing would pass.
     fn let_live_pass(&mut self, now: Instant, index: usize) {
         let stream = &mut self.streams[index];
         let destination = &self.destinations[stream.destination];
-        if !destination.is_open() {
+        if !destination.reach.is_open() || destination.meter.is_closed() {
             return;
         }
         for lane in stream.behind(now, |lane| self.buffer.waiting(lane.id), destination.stride.bytes()) {
@@ -244,22 +277,28 @@ impl Drain {
 
     fn next(&mut self, now: Instant, index: usize, train: Train, hurry: bool) -> Next {
         let above_busy = self.is_above_busy(index);
-        let stream = &mut self.streams[index];
+        let stream = &self.streams[index];
         let destination = &self.destinations[stream.destination];
         // What waits is corrected when the clock is set.
         if destination.outlet.needs_the_time() && self.clock.borrow().trust == Trust::Wrong {
             return Next::Idle;
         }
-        if !hurry && !destination.turns.may_send(stream.priority, above_busy) {
+        // Where there is a rate, the order of the streams decides.
+        if !hurry && !destination.meter.allowance.is_rated() && !destination.turns.may_send(stream.priority, above_busy) {
             return Next::Idle; // the end of what is on its way wakes us
         }
-        match destination.gate(now) {
+        match destination.reach.gate(now) {
             Gate::Open => {}
             Gate::Closed(until) => return Next::Wait(until),
             Gate::Probed => return Next::Idle,
         }
+        let (at_most, destination) = (destination.stride.bytes(), stream.destination);
+        let at_most = match self.permitted(now, destination) {
+            Ok(permitted) => at_most.min(permitted),
+            Err(next) => return next,
+        };
         let buffer = &self.buffer;
-        let next = stream.next(now, train, |lane| buffer.waiting(lane.id), destination.stride.bytes(), hurry);
+        let next = self.streams[index].next(now, train, |lane| buffer.waiting(lane.id), at_most, hurry);
         let first = matches!(next, Next::Send(_)).then(|| self.first(now, index, hurry)).flatten();
         first.unwrap_or(next)
     }
@@ -277,7 +316,7 @@ impl Drain {
         let stream = &mut self.streams[index];
         stream.set_busy(train, true);
         let destination = &mut self.destinations[stream.destination];
-        destination.in_flight += 1;
+        destination.reach.in_flight += 1;
         let wanted = |(lane, at_most): &(usize, usize)| {
             let (index, at_most, asked) = (*lane, *at_most, stream.ask(*lane));
             let one_by_one = stream.goes_one_by_one(index).then(|| stream.lanes[index].out_of_turn.clone());
@@ -288,8 +327,11 @@ impl Drain {
             let waiting = usize::try_from(self.buffer.waiting(lane.id).bytes).unwrap_or(usize::MAX);
             stream.lanes[*index].in_flight = waiting.min(*at_most);
         }
-        let bytes = chosen.iter().map(|wanted| stream.lanes[wanted.index].in_flight).sum();
-        destination.turns.sends(stream.priority, above_busy, bytes, destination.stride.bytes());
+        let expected = chosen.iter().map(|wanted| stream.lanes[wanted.index].in_flight).sum();
+        let contested = above_busy || destination.meter.allowance.is_rated();
+        destination.turns.sends(stream.priority, contested, expected, destination.stride.bytes());
+        destination.meter.allowance.sends(started, expected);
+        stream.served = Some(started);
         let (buffer, outlet, target, status) =
             (self.buffer.clone(), destination.outlet.clone(), stream.target.clone(), self.status.clone());
         let stride = destination.stride;
@@ -302,7 +344,7 @@ impl Drain {
             let bytes = records.iter().map(Record::size).sum();
             let result =
                 if records.is_empty() { Ok(Vec::new()) } else { outlet.put(&target, records, stride.timeout(bytes)).await };
-            Ended::Put(Put { stream: index, train, empty, sent, started, result })
+            Ended::Put(Put { stream: index, train, empty, sent, started, expected, result })
         }));
     }
 

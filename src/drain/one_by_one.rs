@@ -37,15 +37,16 @@ impl Drain {
         }
 
         let (throttled, failed) = (count(is_throttled), count(is_failed));
-        let (fate, bytes) = match (throttled, accepted, failed) {
-            (1.., ..) => (Some(Fate::Throttled), places.bytes_of(|nth| is(nth, is_throttled))),
-            (0, 1.., _) => (Some(Fate::Accepted), places.bytes_of(|nth| is(nth, Answer::is_accepted))),
-            (0, 0, 1..) => (Some(Fate::Failed), 0),
-            (0, 0, 0) => (None, 0),
-        };
+        let bytes = |which: fn(&Answer) -> bool| places.bytes_of(|nth| is(nth, which));
         let (again, full) = (stream.flows[flow].retries + throttled + failed, stream.flows[flow].throttled + throttled);
-        if let Some(fate) = fate {
-            stream.settle(sent.index, started, now, bytes, fate, (self.random)());
+        let mut settle = |fate, bytes| stream.settle(sent.index, started, now, bytes, fate, (self.random)());
+        if accepted > 0 {
+            settle(Fate::Accepted, bytes(Answer::is_accepted));
+        }
+        if throttled > 0 {
+            settle(Fate::Throttled, bytes(is_throttled));
+        } else if failed > 0 && accepted == 0 {
+            settle(Fate::Failed, 0);
         }
         (stream.flows[flow].retries, stream.flows[flow].throttled) = (again, full); // all of them, and not one
         if accepted > 0 {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{pace::base64_len, pack::Form};
+use super::{pack::Form, stride::base64_len};
 use crate::{
     clock,
     file::{Folder, FolderError},
@@ -84,6 +84,11 @@ impl Outlet {
 
     /// Whether it takes nothing while this gateway's clock is wrong: TLS finds every certificate invalid then, and AWS every signature.
     pub(super) fn needs_the_time(&self) -> bool {
+        !matches!(self, Self::Folder(_))
+    }
+
+    /// Whether other gateways use it too, and it refuses what is too much.
+    pub(super) fn is_shared(&self) -> bool {
         !matches!(self, Self::Folder(_))
     }
 

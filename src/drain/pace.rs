@@ -1,254 +1,279 @@
-//! How much a lane may send, and how large a record may be: pure, with time as an argument.
+//! How fast one lane may send, and how large its records may be: pure, with time and randomness as arguments.
 //!
-//! A lane that was never refused sends as fast as answers come. A refusal makes it fall by a factor, once a round trip, and from there
-//! it climbs slowly. A record holds what the link carries in about two seconds, so that a refusal or a broken connection wastes little.
+//! A lane has its shard to itself, or shares it with a thousand others that come back from the same outage; nobody tells it which. All
+//! that it ever learns is that a record was refused, and the upload of that record is lost. So after an outage it begins slowly and
+//! doubles every second. The first refusal says that the shard's tank is empty, and what the lane carried of all that the shard gave out
+//! until then is about its share. From there the rate climbs by a part of itself a second and falls by a factor when it is refused, at
+//! most once a round trip.
+//!
+//! A record holds what the rate carries in [`Law::record`]. That makes lanes equal in the end: a shard refuses large records more often
+//! than small ones, in proportion. And as each record makes the rate climb by the same part of itself, and each refusal makes it fall by
+//! one, the same small part of the upload is refused however many share the shard: with [`Law::KINESIS`], some 15 in a thousand.
+//!
+//! A lost connection teaches nothing about the shard. A lane that was never refused, nor away, sends as fast as answers come.
 
 use std::time::{Duration, Instant};
 
-use crate::kinesis::limits::SHARD_BYTES_PER_SECOND;
+use crate::kinesis::limits::{OUR_MAX_RECORD, SHARD_BURST, SHARD_BYTES_PER_SECOND, SHARD_RECORDS_PER_SECOND};
 
 /// What one shard takes, in bytes a second.
 const SHARD_RATE: f64 = SHARD_BYTES_PER_SECOND.0 as f64;
-/// What is left of a rate that was refused.
-const FALL: f64 = 0.8;
-/// By how much a rate climbs in a second without a refusal, in bytes per second.
-const CLIMB: f64 = 32_768.0;
-/// A rate never falls below this, so that a lane always notices when the shard has room again.
-const SLOWEST: f64 = 8_192.0;
-/// Once a rate has climbed past this, it is no limit.
+/// What a rested shard takes at once.
+const TANK: f64 = SHARD_BURST.0 as f64;
+/// The most for a lane that was refused: a little less, so that one that has its shard for itself is not refused again and again.
+const MOST: f64 = 0.99 * SHARD_RATE;
+/// A rate that has risen to this without a refusal is no limit.
 const FAST_ENOUGH: f64 = 16.0 * SHARD_RATE;
+/// A rate that has risen to all that a shard gives, and was not refused for this long, is no limit either: there may be no shard at all.
+const LONG_UNREFUSED: Duration = Duration::from_mins(10);
+/// Who needs so little for so long has caught up, and keeps to what arrives.
+const LONG_UNFILLED: Duration = Duration::from_mins(1);
+/// A shard takes so many bytes for each record that it takes: a smaller one costs as much.
+const RECORD_COST: f64 = SHARD_RATE / SHARD_RECORDS_PER_SECOND as f64;
+/// The longest that one record keeps a lane from sending the next, so that it always notices when its shard has room again.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// A lane that was late, because an answer took long, may catch up with so much.
+const LATE: Duration = Duration::from_secs(1);
+/// What a lane carried is looked at over so long, and half as long at least. The tank holds what the shard gives in half of this.
+const LATELY: Duration = Duration::from_secs(20);
+
+/// The numbers of the pacer. They are one set for all sizes of fleets; `make fleet-sim` shows what others would do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Law {
+    /// Bytes a second after an outage.
+    pub first: f64,
+    /// Bytes a second, at least: what one shard leaves each of 2,000 lanes.
+    pub least: f64,
+    /// Bytes a second that the first refusal leaves: what one shard leaves each of a thousand.
+    pub least_share: f64,
+    /// Bytes in a record, at least: a thousand records a second are all that a shard takes.
+    pub least_record: f64,
+    /// How long the rate takes to double, before it is refused for the first time.
+    pub doubling: Duration,
+    /// A record before the first refusal holds what the rate carries in this time: short, because the first refusals come all at once.
+    pub first_record: Duration,
+    /// A record holds what the rate carries in this time: some round trips.
+    pub record: Duration,
+    /// By what part of itself the rate climbs with each record. So lanes settle the sooner the fewer they are.
+    pub climb: f64,
+    /// It climbs by this part, divided by the seconds since it began, as long as that is more: whoever came back late is let in.
+    pub early_climb: f64,
+    /// And by as much again for each time that so many records went without a refusal: the crowd may be gone.
+    pub patience: f64,
+    /// By what part of itself the rate falls when it is refused.
+    pub fall: f64,
+    /// It falls by this part, divided by the seconds since it began, as long as that is more.
+    pub early_fall: f64,
+}
+
+impl Law {
+    /// What is used.
+    pub const KINESIS: Self = Self {
+        first: 2048.0,
+        least: 512.0,
+        least_share: 1024.0,
+        least_record: 1536.0,
+        doubling: Duration::from_secs(1), // from 2 KiB to 1 MiB a second in 9 s
+        first_record: Duration::from_millis(300),
+        record: Duration::from_millis(750),
+        climb: 0.00075,
+        early_climb: 0.3,
+        patience: 40.0,
+        fall: 0.2,
+        early_fall: 12.0,
+    };
+}
+
+/// The steepest climb, a second.
+const STEEPEST: f64 = 0.2;
+/// The deepest fall.
+const DEEPEST: f64 = 0.5;
+/// No climb is for a longer time without an answer than this.
+const LONGEST_CLIMB: Duration = Duration::from_secs(5);
+/// Who was refused in its first seconds only, and not for so long since, met no crowd: that would still refuse it.
+const FIRST_SECONDS: Duration = Duration::from_secs(5);
+const NO_CROWD: Duration = Duration::from_secs(10);
 
 /// How fast one lane may send.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Pace {
+    law: Law,
     limit: Option<Limit>,
+    lately: Option<Lately>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Limit {
     /// Bytes a second.
     rate: f64,
-    /// When the rate was last changed.
-    since: Instant,
+    /// Since when there is a limit: the first answer after an outage, or the first refusal.
+    began: Option<Instant>,
+    /// When it last climbed, or could have.
+    climbed: Option<Instant>,
+    /// When it last fell.
+    fell: Option<Instant>,
+    /// When it was last refused.
+    refused: Option<Instant>,
+    /// Since when it was not refused, and no record was as large as it might have been.
+    unfilled: Option<Instant>,
     /// When what was sent last has been paid for.
-    free_at: Instant,
+    free_at: Option<Instant>,
+}
+
+impl Limit {
+    const NONE: Self = Self { rate: 0.0, began: None, climbed: None, fell: None, refused: None, unfilled: None, free_at: None };
+
+    /// Bytes that a record should have.
+    fn record(&self, law: &Law) -> f64 {
+        let time = if self.refused.is_none() { law.first_record } else { law.record };
+        (self.rate * time.as_secs_f64()).clamp(law.least_record, OUR_MAX_RECORD.0 as f64)
+    }
+
+    fn age(&self, now: Instant) -> f64 {
+        self.began.map_or(0.0, |began| now.saturating_duration_since(began).as_secs_f64())
+    }
+
+    fn climbs(&mut self, law: &Law, now: Instant) {
+        let passed = now.saturating_duration_since(self.climbed.unwrap_or(now)).min(LONGEST_CLIMB).as_secs_f64();
+        self.climbed = Some(now);
+        let Some(refused) = self.refused else {
+            self.rate *= (passed / law.doubling.as_secs_f64()).exp2();
+            return;
+        };
+        let unrefused = now.saturating_duration_since(refused).as_secs_f64();
+        let record = self.record(law) / self.rate;
+        let climb = law.climb / record * (1.0 + unrefused / record / law.patience);
+        let lonely = now >= refused + NO_CROWD && self.began.is_some_and(|began| refused <= began + FIRST_SECONDS);
+        let climb = if lonely { STEEPEST } else { climb.max(law.early_climb / self.age(now)).min(STEEPEST) };
+        self.rate = (self.rate * (1.0 + climb * passed)).min(MOST);
+    }
+
+    /// The first time to its `share`.
+    fn falls(&mut self, law: &Law, now: Instant, share: f64) {
+        let rate = match self.refused {
+            None => share.min(self.rate / 2.0),
+            Some(_) => self.rate * (1.0 - (law.early_fall / self.age(now)).clamp(law.fall, DEEPEST)),
+        };
+        self.rate = rate.clamp(law.least, MOST);
+        self.fell = Some(now);
+        self.climbed = Some(now);
+    }
+
+    /// Whether it is no limit any more.
+    fn is_none(&self, now: Instant) -> bool {
+        let unrefused = self.refused.is_some_and(|refused| now >= refused + LONG_UNREFUSED);
+        let unfilled = self.unfilled.is_some_and(|since| now >= since + LONG_UNFILLED);
+        self.rate >= FAST_ENOUGH || (unrefused && self.rate >= MOST) || unfilled
+    }
+}
+
+/// What was carried in the last seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Lately {
+    since: Instant,
+    bytes: f64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new(Law::KINESIS)
+    }
 }
 
 impl Pace {
+    /// Without a limit.
+    pub(super) fn new(law: Law) -> Self {
+        Self { law, limit: None, lately: None }
+    }
+
+    /// An outage was, or there is much that waits: whoever else has the same comes back now, too.
+    pub(super) fn begin_slowly(&mut self) {
+        self.limit = Some(Limit { rate: self.law.first, ..Limit::NONE });
+        self.lately = None;
+    }
+
     /// When the lane may send next; none when now.
     pub(super) fn ready_at(&self) -> Option<Instant> {
-        self.limit.map(|limit| limit.free_at)
+        self.limit.and_then(|limit| limit.free_at)
     }
 
     /// Most bytes that a record of this lane should have.
     pub(super) fn record_bytes(&self) -> usize {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and below 16 MiB/s")]
-        self.limit.map_or(usize::MAX, |limit| limit.rate as usize)
+        self.limit.map_or(usize::MAX, |limit| whole(limit.record(&self.law)))
     }
 
     /// Bytes a second, where they are limited.
     pub(super) fn rate(&self) -> Option<u64> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and below 16 MiB/s")]
-        self.limit.map(|limit| limit.rate as u64)
+        self.limit.map(|limit| whole(limit.rate) as u64)
     }
 
-    /// A record of `bytes` was accepted at `now`.
-    pub(super) fn accepted(&mut self, now: Instant, bytes: usize) {
+    /// A record of `bytes`, sent at `sent`, was accepted. `random` is uniform in 0..1 and keeps lanes from marching in step.
+    pub(super) fn accepted(&mut self, sent: Instant, now: Instant, bytes: usize, random: f64) {
+        // What the link or the field does not fill says nothing about more.
+        let filled = bytes.saturating_mul(2) >= self.record_bytes();
+        self.carried(now, bytes as f64);
         let Some(limit) = &mut self.limit else { return };
-        limit.rate += CLIMB * now.saturating_duration_since(limit.since).as_secs_f64().min(1.0);
-        limit.since = now;
-        limit.free_at = limit.free_at.max(now) + Duration::from_secs_f64(bytes as f64 / limit.rate);
-        if limit.rate > FAST_ENOUGH {
-            self.limit = None;
+        limit.began.get_or_insert(now);
+        if filled {
+            limit.climbs(&self.law, now);
+            limit.unfilled = None;
         }
+        limit.unfilled = limit.unfilled.or((!filled).then_some(now));
+        if limit.is_none(now) {
+            self.limit = None;
+            return;
+        }
+        let paid_until = limit.free_at.unwrap_or(sent).max(before(sent, LATE));
+        let cost = (bytes as f64).max(RECORD_COST);
+        limit.free_at = Some((paid_until + time_for(cost, limit.rate, random)).min(now + LONGEST_PAUSE));
     }
 
     /// A record of `bytes`, sent at `sent`, was refused because its shard was full.
-    pub(super) fn refused(&mut self, sent: Instant, now: Instant, bytes: usize) {
-        let limit = self.limit.get_or_insert(Limit { rate: SHARD_RATE / FALL, since: sent, free_at: now });
-        // One crowd, one fall: what was sent before the last change says nothing new.
-        if limit.since <= sent {
-            limit.rate = (limit.rate * FALL).max(SLOWEST);
-            limit.since = now;
+    pub(super) fn refused(&mut self, sent: Instant, now: Instant, bytes: usize, random: f64) {
+        let share = self.share(now, bytes as f64).max(self.law.least_share);
+        let limit = self.limit.get_or_insert(Limit { rate: FAST_ENOUGH, ..Limit::NONE });
+        limit.began.get_or_insert(now);
+        // One crowd, one fall: what was sent before the last one says nothing new.
+        if limit.fell.is_none_or(|fell| fell <= sent) {
+            limit.falls(&self.law, now, share);
         }
-        // By then the shard has taken in about as much room as the record needs.
-        limit.free_at = now + Duration::from_secs_f64((bytes as f64 / limit.rate).min(2.0) / 2.0);
-    }
-}
-
-/// How much goes into one request: what the link carries in about two seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stride {
-    bytes: usize,
-    /// A request of about this size was answered.
-    known: bool,
-    /// Something on the way takes no more than this.
-    most: usize,
-}
-
-/// A request that takes this long has the right size.
-const STRIDE: Duration = Duration::from_secs(2);
-/// What is tried first, before anything is known of the link.
-const FIRST_STRIDE: usize = 128 << 10;
-/// Below this a smaller request would hardly be quicker.
-const LEAST_STRIDE: usize = 8 << 10;
-/// Most bytes in one request by default: one shard takes no more in a second.
-const MOST_STRIDE: usize = 1 << 20;
-/// A link that nothing is known of is given the time of one that carries this many bytes a second, 64 kbit/s.
-const SLOW_LINK: usize = 8 << 10;
-/// What a request may take besides its bytes: connecting, and the service's own time.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A link may be this much slower than it was.
-const SLACK: u32 = 4;
-
-impl Default for Stride {
-    fn default() -> Self {
-        Self { bytes: FIRST_STRIDE, known: false, most: MOST_STRIDE }
-    }
-}
-
-impl Stride {
-    /// Bytes for the next request.
-    pub(super) fn bytes(self) -> usize {
-        self.bytes
+        (limit.refused, limit.unfilled) = (Some(now), None);
+        let again = (bytes as f64).min(limit.record(&self.law));
+        limit.free_at = Some(now + time_for(again, limit.rate, random).min(LONGEST_PAUSE));
     }
 
-    /// How long to wait for the answer to a request of `bytes`. Not longer than it takes to be sure, because as long as it lasts a link
-    /// that swallows everything looks like a slow one.
-    pub(super) fn timeout(self, bytes: usize) -> Duration {
-        let transfer = if self.known {
-            (STRIDE * SLACK).mul_f64(bytes as f64 / self.bytes as f64)
-        } else {
-            Duration::from_secs_f64(base64_len(bytes) as f64 / SLOW_LINK as f64)
-        };
-        PATIENCE + transfer
-    }
-
-    /// A request of `bytes` was answered after `took`.
-    pub(super) fn answered(&mut self, bytes: usize, took: Duration) {
-        if bytes * 2 < self.bytes {
-            return; // too small to tell anything about the link
+    fn carried(&mut self, now: Instant, bytes: f64) {
+        let lately = self.lately.get_or_insert(Lately { since: now, bytes: 0.0 });
+        let age = now.saturating_duration_since(lately.since);
+        if age > 2 * LATELY {
+            *lately = Lately { since: now, bytes: 0.0 };
+        } else if age > LATELY {
+            *lately = Lately { since: lately.since + age / 2, bytes: lately.bytes / 2.0 };
         }
-        let fits = bytes as f64 * STRIDE.as_secs_f64() / took.as_secs_f64().max(0.001);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped below")]
-        let fits = fits as usize;
-        // Whoever took only less may be gone one day; until then hardly one request in fifty is refused for it.
-        self.most = (self.most + self.most / 64).min(MOST_STRIDE);
-        self.bytes = fits.clamp(self.bytes / 2, self.bytes * 2).clamp(LEAST_STRIDE, self.most);
-        self.known = true;
+        lately.bytes += bytes;
     }
 
-    /// A request got no answer: the next one is a smaller probe.
-    pub(super) fn lost(&mut self) {
-        *self = Self { bytes: (self.bytes / 4).clamp(LEAST_STRIDE, FIRST_STRIDE), known: false, ..*self };
-    }
-
-    /// A request of `bytes` was refused because it was too large.
-    pub(super) fn too_large(&mut self, bytes: usize) {
-        self.most = (bytes.min(self.bytes) / 2).max(LEAST_STRIDE);
-        self.bytes = self.bytes.min(self.most);
+    /// Bytes a second: the part that this lane has of all that its shard gave out lately, if the tank was full before.
+    fn share(&self, now: Instant, refused: f64) -> f64 {
+        let age = self.lately.map_or(Duration::ZERO, |lately| now.saturating_duration_since(lately.since));
+        let carried = self.lately.map_or(0.0, |lately| lately.bytes).max(refused);
+        SHARD_RATE * carried / (TANK + SHARD_RATE * age.as_secs_f64())
     }
 }
 
-/// Bytes on the wire: a record's data travel as base64.
-pub(super) fn base64_len(bytes: usize) -> usize {
-    bytes.div_ceil(3) * 4
+/// About how long `bytes` take at `rate`.
+fn time_for(bytes: f64, rate: f64, random: f64) -> Duration {
+    Duration::from_secs_f64(bytes / rate * (0.75 + random / 2.0))
+}
+
+fn before(at: Instant, by: Duration) -> Instant {
+    at.checked_sub(by).unwrap_or(at)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is positive and at most 16 MiB a second")]
+fn whole(bytes: f64) -> usize {
+    bytes as usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lane_that_was_never_refused_has_no_limit() {
-        let mut pace = Pace::default();
-        pace.accepted(Instant::now(), 1 << 20);
-        assert_eq!((pace.ready_at(), pace.rate(), pace.record_bytes()), (None, None, usize::MAX));
-    }
-
-    #[test]
-    fn a_rate_falls_once_a_round_trip_and_climbs_slowly() {
-        let start = Instant::now();
-        let later = |ms| start + Duration::from_millis(ms);
-        let mut pace = Pace::default();
-        pace.refused(start, later(50), 1000);
-        assert_eq!(pace.rate(), Some(1 << 20));
-        pace.refused(later(20), later(60), 1000);
-        assert_eq!(pace.rate(), Some(1 << 20), "it was sent before the first refusal was known");
-        pace.refused(later(60), later(120), 1000);
-        let fallen = pace.rate().unwrap();
-        assert_eq!(fallen, 838_860);
-        pace.accepted(later(1120), 1000);
-        assert_eq!(pace.rate(), Some(fallen + 32_768));
-    }
-
-    #[test]
-    fn a_lane_sends_no_faster_than_its_rate_and_never_stops() {
-        let mut now = Instant::now();
-        let mut pace = Pace::default();
-        pace.refused(now, now, 1000);
-        let start = now;
-        for _ in 0..10 {
-            now = pace.ready_at().unwrap().max(now);
-            pace.accepted(now, 1 << 20);
-        }
-        let rate = 9.0 * SHARD_RATE / (now - start).as_secs_f64();
-        assert!((0.9 * SHARD_RATE..1.3 * SHARD_RATE).contains(&rate), "{rate}");
-        for _ in 0..100 {
-            now += Duration::from_secs(3);
-            pace.refused(now, now, 1 << 20);
-        }
-        assert_eq!(pace.rate(), Some(8192));
-        assert!(pace.ready_at().unwrap() <= now + Duration::from_secs(1));
-    }
-
-    #[test]
-    fn a_request_grows_and_shrinks_to_what_the_link_carries_in_two_seconds() {
-        let mut stride = Stride::default();
-        for _ in 0..10 {
-            stride.answered(stride.bytes(), Duration::from_millis(20));
-        }
-        assert_eq!(stride.bytes(), 1 << 20);
-        for _ in 0..10 {
-            stride.answered(stride.bytes(), Duration::from_secs_f64(stride.bytes() as f64 / 32_768.0));
-        }
-        assert_eq!(stride.bytes(), 65_536);
-        stride.answered(100, Duration::from_secs(9));
-        assert_eq!(stride.bytes(), 65_536, "a small request says nothing of the link");
-        stride.lost();
-        assert_eq!(stride.bytes(), 16_384);
-        stride.lost();
-        stride.lost();
-        assert_eq!(stride.bytes(), LEAST_STRIDE);
-    }
-
-    #[test]
-    fn requests_that_are_too_large_for_a_proxy_become_smaller_and_then_grow_slowly() {
-        let mut stride = Stride::default();
-        let (mut refused, mut taken) = (0, 0);
-        for _ in 0..1000 {
-            if base64_len(stride.bytes()) > 300_000 {
-                refused += 1;
-                stride.too_large(stride.bytes());
-            } else {
-                taken += 1;
-                stride.answered(stride.bytes(), Duration::from_millis(20));
-            }
-        }
-        assert!(refused * 40 < taken, "{refused} refused, {taken} taken");
-        stride.too_large(100);
-        assert_eq!(stride.bytes(), LEAST_STRIDE, "one reading that is too large is no reason to send nothing");
-    }
-
-    #[test]
-    fn a_request_is_given_the_time_that_its_link_needs_and_little_more() {
-        let fresh = Stride::default();
-        assert!(fresh.timeout(fresh.bytes()) > Duration::from_secs(10 + 21));
-        let mut fast = fresh;
-        (0..9).for_each(|_| fast.answered(fast.bytes(), Duration::from_millis(20)));
-        assert_eq!(fast.timeout(1 << 20), Duration::from_secs(18));
-        assert_eq!(fast.timeout(10 << 20), Duration::from_secs(90));
-        fast.lost();
-        assert!(fast.timeout(fast.bytes()) < Duration::from_secs(35), "a probe into a black hole ends soon");
-    }
-}
+mod tests;

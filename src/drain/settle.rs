@@ -22,7 +22,7 @@ use crate::{
 impl Drain {
     pub(super) fn settle(&mut self, put: Put) {
         let now = Instant::now();
-        let Put { stream, train, empty, sent, started, result } = put;
+        let Put { stream, train, empty, sent, started, expected, result } = put;
         for lane in empty.iter().map(|(lane, _)| *lane).chain(sent.iter().map(|sent| sent.index)) {
             self.streams[stream].lanes[lane].in_flight = 0;
         }
@@ -32,7 +32,8 @@ impl Drain {
         }
         let destination = self.streams[stream].destination;
         self.streams[stream].set_busy(train, false);
-        self.destinations[destination].in_flight -= 1;
+        self.destinations[destination].reach.in_flight -= 1;
+        self.destinations[destination].left(expected, &sent, &result, &self.status);
         if sent.is_empty() {
             return;
         }
@@ -153,6 +154,10 @@ impl Drain {
                 let index = stream.destination;
                 self.streams.iter_mut().filter(|stream| stream.destination == index).for_each(Stream::was_away);
                 self.destinations[index].is_away(now, started, error, random, &self.status);
+                // Before the next probe: if it is answered, it may be the first of a thousand gateways'.
+                if self.destinations[index].is_long_away() {
+                    self.streams.iter_mut().filter(|stream| stream.destination == index).for_each(Stream::begin_slowly);
+                }
             }
             Class::Throttled => {
                 for sent in sent {

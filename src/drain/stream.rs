@@ -43,7 +43,7 @@ const BEHIND: Duration = Duration::from_secs(2);
 
 /// What of a stream goes into a request; one request of each is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Train {
+pub enum Train {
     /// What arrives now, where that goes first.
     Live,
     /// What has waited, and where the order is oldest-first everything.
@@ -51,7 +51,8 @@ pub(super) enum Train {
 }
 
 impl Train {
-    pub(super) const ALL: [Self; 2] = [Self::Live, Self::Backlog];
+    /// What goes first comes first.
+    pub const ALL: [Self; 2] = [Self::Live, Self::Backlog];
 }
 
 /// One stream.
@@ -71,6 +72,8 @@ pub(super) struct Stream {
     /// In any order; a place stays a lane's own.
     pub(super) lanes: Vec<LaneDrain>,
     pub(super) flows: Vec<Flow>,
+    /// When a request of it last set out.
+    pub(super) served: Option<Instant>,
     /// By train: a request is on its way.
     busy: [bool; 2],
     /// The lane that goes first, so that a small request is not always the same lanes'.
@@ -123,6 +126,7 @@ impl Stream {
             priority,
             lanes: Vec::new(),
             flows: Vec::new(),
+            served: None,
             busy: [false; 2],
             turn: 0,
             accepted: 0,
@@ -286,6 +290,11 @@ impl Stream {
         }
     }
 
+    /// All lanes, as after an outage.
+    pub(super) fn begin_slowly(&mut self) {
+        self.flows.iter_mut().for_each(|flow| flow.pace.begin_slowly());
+    }
+
     /// What of `lane` goes into its next record.
     pub(super) fn ask(&self, lane: usize) -> Ask {
         self.lanes[lane].search.as_ref().map_or(Ask::ALL, |search| search.ask(self.accepted))
@@ -369,6 +378,7 @@ impl Stream {
             }
             Class::Credentials | Class::Held => {
                 self.hold_until = Some(hold);
+                self.begin_slowly(); // whoever mends it mends it for all gateways
                 Then::Tell
             }
             Class::Invalid | Class::TooLarge => match records {

@@ -37,6 +37,11 @@ impl Turns {
         !self.narrow || !above_busy || self.credit.get(&priority).is_none_or(|credit| *credit > 0)
     }
 
+    /// Whether a stream of `priority` has a share of what was sent above it.
+    pub(super) fn is_owed(&self, priority: u16) -> bool {
+        self.credit.get(&priority).is_some_and(|credit| *credit > 0)
+    }
+
     /// A stream of `priority` sends `bytes`; no request has more than `most`.
     pub(super) fn sends(&mut self, priority: u16, above_busy: bool, bytes: usize, most: usize) {
         let [bytes, most] = [bytes, most].map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -111,6 +116,19 @@ mod tests {
         sent(&mut turns, &[9], 100_000);
         let together = sent(&mut turns, &[9, 0], 10);
         assert!(together[&0] <= 3 * FULL, "{together:?}");
+    }
+
+    #[test]
+    fn where_requests_stand_in_line_for_a_rate_one_in_eight_is_for_the_lower_priority() {
+        let mut turns = Turns::default();
+        [9, 0].iter().for_each(|priority| turns.add(*priority));
+        let mut sent = BTreeMap::new();
+        for _ in 0..8000 {
+            let next = if turns.is_owed(0) { 0 } else { 9 };
+            turns.sends(next, true, FULL, FULL);
+            *sent.entry(next).or_default() += FULL;
+        }
+        assert!((0.124..0.126).contains(&share(&sent, 0)), "{sent:?}");
     }
 
     #[test]

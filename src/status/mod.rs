@@ -18,8 +18,8 @@ use std::{
 pub use self::{
     ledger::{Ledger, Reason, Reasons},
     parts::{
-        AggregationState, BufferState, ClockState, CredentialsState, DURATION_BOUNDS, Durations, LaneState, LinkState, SourceState,
-        StreamState,
+        AggregationState, BufferState, ClockState, CredentialsState, DURATION_BOUNDS, Durations, LaneState, LinkState, MonthState,
+        Pause, SourceState, StreamState,
     },
     problem::{Problem, what_and_remedy, with_causes},
 };

@@ -88,6 +88,28 @@ pub struct LinkState {
     pub put: Durations,
     /// What it is signed with.
     pub credentials: CredentialsState,
+    /// Why nothing is sent although it may be up; none while something may be.
+    pub paused: Option<Pause>,
+    /// Bytes that left in this month, where that has a limit.
+    pub month: Option<MonthState>,
+}
+
+/// A time in which nothing is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Pause {
+    /// The setting that says so: `quiet_hours` or `max_bytes_per_month`.
+    pub why: &'static str,
+    /// When it is over.
+    pub until: Timestamp,
+}
+
+/// What a month has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MonthState {
+    /// Bytes that left in it.
+    pub used: u64,
+    /// And may.
+    pub max: u64,
 }
 
 /// What requests to one destination are signed with.

@@ -133,6 +133,10 @@ fn links(text: &mut Text, state: &State) {
             text.sample(name, &[("destination", destination)], number(link));
         }
     }
+    text.family("headwater_upload_month_bytes", "gauge", "Bytes that left in this calendar month, where that has a limit.");
+    for (destination, month) in state.links.iter().filter_map(|(destination, link)| Some((destination, link.month?))) {
+        text.sample("headwater_upload_month_bytes", &[("destination", destination)], month.used);
+    }
     let ends: [End; 2] = [
         ("headwater_credentials_expire_seconds", "When the credentials in use expire, in seconds since 1970.", |link| {
             link.credentials.expires

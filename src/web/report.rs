@@ -14,7 +14,8 @@ use crate::{
     clock::Trust,
     reading::Timestamp,
     status::{
-        AggregationState, CredentialsState, LaneState, Ledger, LinkState, Problem, SourceState, State, StreamState, UNROUTED,
+        AggregationState, CredentialsState, LaneState, Ledger, LinkState, MonthState, Pause, Problem, SourceState, State,
+        StreamState, UNROUTED,
     },
 };
 
@@ -31,7 +32,7 @@ pub struct Report {
     pub uptime_s: u64,
     /// What it is doing, in one word.
     pub state: Activity,
-    /// The way to the cloud. With several destinations: one that is down, if there is one.
+    /// The way to the cloud. With several destinations: one that is down or paused, if there is one.
     pub link: LinkReport,
     /// What the gateway believes about the time.
     pub clock: ClockReport,
@@ -57,7 +58,7 @@ pub struct Report {
 pub enum Activity {
     /// Readings go out as they come.
     Sending,
-    /// A destination is away or refuses a stream, or the clock is wrong, and readings wait for it.
+    /// A destination is away, refuses a stream or may not be used now, or the clock is wrong, and readings wait for it.
     Buffering,
     /// There is no room: a source waits.
     Holding,
@@ -69,14 +70,13 @@ impl Activity {
     /// Of an agent in `state`.
     pub fn of(state: &State) -> Self {
         let waits = || state.streams.values().any(|stream| stream.ledger.buffered > 0);
+        let away = |link: &LinkState| (link.tried() && !link.up) || link.paused.is_some();
         let refused = || state.problems.keys().any(|part| part.starts_with("stream "));
         if state.stopping {
             Self::Stopping
         } else if state.holding || state.buffer.blocked || state.sources.values().any(|source| source.state == "waiting") {
             Self::Holding
-        } else if (state.links.values().any(|link| link.tried() && !link.up) || refused() || state.clock.trust == Trust::Wrong)
-            && waits()
-        {
+        } else if (state.links.values().any(away) || refused() || state.clock.trust == Trust::Wrong) && waits() {
             Self::Buffering
         } else {
             Self::Sending
@@ -111,6 +111,12 @@ pub struct LinkReport {
     pub retry_at: Option<Timestamp>,
     /// What requests are signed with.
     pub credentials: CredentialsState,
+    /// Why nothing is sent for a while, and until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
+    /// Bytes that left in this month, and may; left out where that has no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub month: Option<MonthState>,
 }
 
 /// In the place of an error: nothing is known of the link, because nothing has had to be sent.
@@ -212,11 +218,13 @@ impl Report {
 
 impl LinkReport {
     fn of(state: &State, started: Timestamp) -> Self {
-        let link = state.links.values().find(|link| link.tried() && !link.up).or_else(|| state.links.values().next()).cloned();
+        let waits = |link: &&LinkState| (link.tried() && !link.up) || link.paused.is_some();
+        let link = state.links.values().find(waits).or_else(|| state.links.values().next()).cloned();
         let link = link.unwrap_or_else(|| LinkState { since: started, ..LinkState::default() });
         let tried = link.tried();
-        let LinkState { up, since, endpoint, address, error, retry_at, credentials, .. } = link;
-        Self { up, since, endpoint, address, error: if tried { error } else { Some(NOT_TRIED.into()) }, retry_at, credentials }
+        let LinkState { up, since, endpoint, address, error, retry_at, credentials, paused, month, .. } = link;
+        let error = if tried { error } else { Some(NOT_TRIED.into()) };
+        Self { up, since, endpoint, address, error, retry_at, credentials, paused, month }
     }
 }
 

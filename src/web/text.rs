@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::report::{BacklogReport, LinkReport, NOT_TRIED, Report, StreamReport};
 use crate::{
     reading::Timestamp,
-    status::{AggregationState, CredentialsState, Ledger, Problem, Reasons, SourceState},
+    status::{AggregationState, CredentialsState, Ledger, MonthState, Pause, Problem, Reasons, SourceState},
 };
 
 /// The whole status, some twenty lines.
@@ -48,7 +48,7 @@ pub fn render(report: &Report) -> String {
 }
 
 fn link(link: &LinkReport, now: Timestamp) -> String {
-    let LinkReport { up, since, endpoint, address, error, retry_at, .. } = link;
+    let LinkReport { up, since, endpoint, address, error, retry_at, paused, month, .. } = link;
     let error = error.as_deref().filter(|error| *error != NOT_TRIED);
     let mut text = match (up, error) {
         (true, _) => format!("up for {}", age(*since, now)),
@@ -57,6 +57,12 @@ fn link(link: &LinkReport, now: Timestamp) -> String {
     };
     if let Some(at) = retry_at {
         text += &format!(", tried again in {}", age(now, *at));
+    }
+    if let Some(Pause { why, until }) = paused {
+        text += &format!(", nothing is sent for {} ({why})", age(now, *until));
+    }
+    if let Some(MonthState { used, max }) = month {
+        text += &format!(", {} of {} used this month", bytes(*used), bytes(*max));
     }
     if !endpoint.is_empty() {
         text += &format!(", {endpoint}");

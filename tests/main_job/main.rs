@@ -24,6 +24,7 @@ mod files;
 mod firehose;
 mod life;
 mod live;
+mod metered;
 mod one_by_one;
 mod order;
 mod overflow;

@@ -1,7 +1,5 @@
 //! What gives way by each rule, and what the application behind the stream learns of it.
 
-use headwater::demo::kinesis::Failure;
-
 use crate::{
     records::decoded,
     support::{
@@ -173,9 +171,12 @@ async fn the_notice_survives_a_power_cut_and_is_sent_again_when_its_record_is_re
     for rule in ["drop-oldest", "drop-newest", "thin"] {
         let mut gateway = flooded(small_buffer().set("buffer.hold", "0s").set("buffer.when_full", rule), FLOOD).await;
         gateway.agent.power_off().await;
-        gateway.cloud.fail_next(3, Failure::RefuseEvery(1));
+        gateway.cloud.refuse_at_random(100.0, 1);
+        let puts = gateway.cloud.counts().puts;
         gateway.cloud.back();
         gateway.agent.start();
+        gateway.cloud.is_put(puts + 2).await;
+        gateway.cloud.refuse_at_random(0.0, 1);
         // Before the file is open nothing waits either, as far as the status knows; and while it is full, `drop-newest` keeps nothing.
         let gone = |status: &Picture| status.count("/ledger/delivered") > 0 && status.count("/backlog/bytes") == 0;
         gateway.agent.shows("what waited has gone", gone).await.balances();

@@ -70,7 +70,7 @@ async fn a_backlog_goes_in_records_as_large_as_they_may_be_and_no_larger() {
     assert_eq!(gateway.everything_arrives().await, ONCE);
     let records = gateway.cloud.received(STREAM);
     let largest = records.iter().map(|record| record.data.len()).max().unwrap();
-    assert!(largest > 900 << 10, "{largest}");
+    assert!((256 << 10..=1000 << 10).contains(&largest), "they grow, however slow the link: {largest}");
     assert_eq!(decoded(&records).await.len(), 1500);
 }
 

@@ -15,6 +15,7 @@ use crate::{
     cli::{ConfigArgs, Failed, load, stop_on_signals},
     clock::{Boot, Clock},
     config::{Config, Files, StreamConfig, WhenFull},
+    drain::{DestinationSettings, Meter},
     status::Status,
 };
 
@@ -78,6 +79,9 @@ pub async fn drain(args: &DrainArgs, env: &[(String, String)]) -> Result<ExitCod
     let (finish, give_up) = (CancellationToken::new(), CancellationToken::new());
     // Nothing arrives here, so no boot needs a name.
     let clock = Clock::new(config.device.clock_synchronized.clone(), Boot::default());
+    // What a gateway's link is given says nothing of the link here.
+    let destination = |(name, outlet)| DestinationSettings { name, outlet, meter: Meter::default() };
+    let destinations = destinations.into_iter().map(destination).collect();
     let stage = agent::drain_stage(&config, destinations, clock.changes(), &[], &known, &buffer, &status);
     let mut draining = tokio::spawn(stage.run(finish.clone(), give_up.clone()));
 

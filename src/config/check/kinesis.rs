@@ -6,13 +6,23 @@ use super::{
     Problems,
     values::{is_host_name, read_url},
 };
-use crate::{addresses::Permitted, config::KinesisConfig};
+use crate::{
+    addresses::Permitted,
+    config::{KinesisConfig, QuietHours},
+    units::{ByteCount, ByteRate},
+};
+
+/// Below this rate, not even one full reading arrives within a quarter of an hour.
+const LEAST_RATE: ByteRate = ByteRate(1 << 10);
+/// A month with less is used up by one full reading.
+const LEAST_MONTH: ByteCount = ByteCount::mib(2);
 
 pub(super) fn check(name: &str, service: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
     region(name, &kinesis.region, problems);
     endpoints(name, service, kinesis, problems);
     proxy(name, kinesis, problems);
     addresses(name, kinesis, problems);
+    metered(name, kinesis, problems);
 }
 
 fn region(name: &str, region: &str, problems: &mut Problems) {
@@ -115,6 +125,20 @@ fn addresses(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
             let problem = problems.wrong(&at, text).element(n);
             problem.rests_on(&["destinations", name, "private_only"]).rests_on(&["destinations", name, "allow_addresses"]);
         }
+    }
+}
+
+fn metered(name: &str, kinesis: &KinesisConfig, problems: &mut Problems) {
+    let at = |key| ["destinations", name, key];
+    if let Some(rate) = kinesis.max_rate.filter(|rate| *rate < LEAST_RATE) {
+        problems.wrong(&at("max_rate"), format!("is \"{rate}\", and nothing would ever arrive; write at least \"{LEAST_RATE}\""));
+    }
+    if let Some(bytes) = kinesis.max_bytes_per_month.filter(|bytes| *bytes < LEAST_MONTH) {
+        let text = format!("is \"{bytes}\", which is a few requests; write at least \"{LEAST_MONTH}\"");
+        problems.wrong(&at("max_bytes_per_month"), text);
+    }
+    if !QuietHours::leave_time(&kinesis.quiet_hours) {
+        problems.wrong(&at("quiet_hours"), "are the whole day, so nothing would ever be sent; leave some time");
     }
 }
 

@@ -38,7 +38,7 @@ pub use self::{
     fault::Failure,
     shards::{HashRange, ReshardError, Shard, ShardId, Shards},
     store::{Counts, Distribution, Keep, Sequence, Store, StoredRecord},
-    tank::Limits,
+    tank::{Limits, Tank},
 };
 use self::{
     fault::{Faults, Pace},

@@ -70,7 +70,7 @@ fn a_full_shard_slows_down_its_own_lane_only() {
     let (mut stream, now) = (stream(2), Instant::now());
     stream.settle(0, now, now, 1 << 20, Fate::Throttled, 0.5);
     assert_eq!(lanes_of(stream.next(now, Train::Backlog, |_| A_LOT, 1 << 20, false)), [1]);
-    let later = now + Duration::from_secs(1);
+    let later = now + Duration::from_secs(2);
     assert_eq!(lanes_of(stream.next(later, Train::Backlog, |_| A_LOT, 1 << 20, false)), [0, 1]);
 }
 
@@ -285,4 +285,21 @@ fn a_layout_that_came_back_waits_for_the_one_between() {
         let sent = lanes_of(stream.next(now, Train::Backlog, without(first), 1 << 20, false));
         assert_eq!(sent, [usize::try_from(first).unwrap()]);
     }
+}
+
+#[test]
+fn what_needs_a_person_is_asked_about_once_a_minute() {
+    let (mut stream, start) = (stream(1), Instant::now());
+    let (mut now, mut requests) = (start, 0);
+    while now < start + Duration::from_hours(1) {
+        match stream.next(now, Train::Backlog, |_| A_LOT, 1 << 20, false) {
+            Next::Send(_) => {
+                requests += 1;
+                assert_eq!(stream.failed(now, Class::Held, &[(0, Ask::ALL, 1)], 0.0), Then::Tell);
+            }
+            Next::Wait(until) => now = until,
+            Next::Idle => panic!("something waits"),
+        }
+    }
+    assert_eq!(requests, 80);
 }

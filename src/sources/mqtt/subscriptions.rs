@@ -8,15 +8,14 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::config::MqttConfig;
+use crate::{config::MqttConfig, durable::replace};
 
 /// The subscriptions of one source, as they are and as they should be.
 #[derive(Debug)]
@@ -86,14 +85,8 @@ impl Subscriptions {
     }
 }
 
-/// All of it or nothing, and on the disk.
 fn write(path: &Path, topics: &Listening) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(topics)?)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    replace(path, &serde_json::to_vec(topics)?)
 }
 
 #[cfg(test)]

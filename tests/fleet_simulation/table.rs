@@ -1,0 +1,98 @@
+//! The whole table, and the picture: `make fleet-sim`.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use headwater::{config::DrainOrder, demo::kinesis::hash_of, drain::rehearsal::Law};
+
+use crate::{
+    LIVE_FIRST, OLDEST_FIRST,
+    figures::{HEAD, Outcome, jain},
+    fleet::{Scenario, run_all},
+    gateway::Kind,
+    plot,
+};
+
+const SIZES: [usize; 4] = [1, 10, 100, 1000];
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+#[test]
+#[ignore = "takes minutes: `make fleet-sim`"]
+fn the_whole_table() {
+    println!("seed {}; every figure is of simulated time", Scenario::new(OLDEST_FIRST, 1).seed);
+    let mut panels = Vec::new();
+
+    for outage in [Duration::from_mins(10), HOUR, DAY, 21 * DAY] {
+        let outcomes = show("headwater, oldest-first", &SIZES.map(|gateways| until_caught_up(gateways, outage)));
+        if outage == DAY {
+            let shown = SIZES.iter().zip(outcomes).skip(1);
+            panels.extend(shown.map(|(gateways, outcome)| (format!("headwater, {gateways} gateways"), outcome)));
+        }
+    }
+
+    show("headwater, live-first", &SIZES.map(|gateways| Scenario::new(LIVE_FIRST, gateways)));
+    for load in [0.2, 0.3, 0.5] {
+        let title = format!("headwater, live-first, new readings of {:.0} % of the shard's rate", 100.0 * load);
+        show(&title, &SIZES.map(|gateways| Scenario { load, ..Scenario::new(LIVE_FIRST, gateways) }));
+    }
+
+    for (kind, name) in [
+        (Kind::FullSpeed, "full speed, exponential backoff with full jitter"),
+        (Kind::Bucket, "a fixed token bucket for each shard"),
+    ] {
+        let horizon = |gateways| Duration::from_mins(if gateways == 1000 { 10 } else { 60 });
+        let mut outcomes =
+            show(name, &SIZES.map(|gateways| Scenario { horizon: horizon(gateways), ..Scenario::new(kind, gateways) }));
+        panels.extend(outcomes.pop().map(|outcome| (format!("{name}, 1,000 gateways"), outcome)));
+    }
+
+    for (climb, fall) in [(0.5, 1.0), (2.0, 1.0), (4.0, 1.0), (1.0, 0.5), (1.0, 2.0)] {
+        let law = Law { climb: Law::KINESIS.climb * climb, fall: Law::KINESIS.fall * fall, ..Law::KINESIS };
+        let kind = Kind::Headwater(law, DrainOrder::OldestFirst);
+        let title = format!("1,000 gateways, the climb times {climb}, the fall times {fall}: after an hour, and after a day");
+        show(&title, &[HOUR, DAY].map(|outage| Scenario { kind, ..until_caught_up(1000, outage) }));
+    }
+
+    many_shards();
+
+    let panels: Vec<(&str, &Outcome)> = panels.iter().map(|(name, outcome)| (name.as_str(), outcome)).collect();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("fleet-sim.svg");
+    fs::write(&path, plot::svg(&panels)).expect("a picture can be written");
+    println!("\nthe rates, as a picture: {}", path.display());
+}
+
+/// Short outages are looked at until nobody is behind any more, others for an hour.
+fn until_caught_up(gateways: usize, outage: Duration) -> Scenario {
+    let horizon = if outage < DAY { 4 * HOUR } else { HOUR };
+    Scenario { outage, horizon, ..Scenario::new(OLDEST_FIRST, gateways) }
+}
+
+fn show(title: &str, scenarios: &[Scenario]) -> Vec<Outcome> {
+    println!("\n{title}\n\n{HEAD}");
+    let outcomes = run_all(scenarios);
+    outcomes.iter().for_each(|outcome| println!("{outcome}"));
+    outcomes
+}
+
+/// 100,000 gateways, whose partition keys put them on 100 shards.
+fn many_shards() {
+    const SHARDS: u128 = 100;
+    let mut sizes = BTreeMap::<u128, usize>::new();
+    for gateway in 0..100_000 {
+        let hash = hash_of(&format!("gateway-{gateway:06}/readings/0"));
+        *sizes.entry(hash / (u128::MAX / SHARDS + 1)).or_default() += 1;
+    }
+    let scenario = |(shard, gateways)| Scenario { seed: 1000 + shard as u64, ..Scenario::new(OLDEST_FIRST, gateways) };
+    let mut outcomes = run_all(&sizes.into_iter().map(scenario).collect::<Vec<_>>());
+    let fairness = jain(outcomes.iter().flat_map(|outcome| &outcome.paces).copied());
+    outcomes.sort_by_key(|outcome| outcome.gateways);
+    println!("\n100,000 gateways on 100 shards: the shards with the fewest and the most gateways, and all\n\n{HEAD}");
+    outcomes.first().into_iter().chain(outcomes.last()).for_each(|outcome| println!("{outcome}"));
+    let used = outcomes.iter().map(|outcome| outcome.used).fold(1.0, f64::min);
+    let refused = outcomes.iter().map(|outcome| outcome.refused).fold(0.0, f64::max);
+    println!(
+        "\nof all 100 shards: used at least {:.1} %, refused at most {:.2} %, fairness of all gateways {fairness:.3}",
+        100.0 * used,
+        100.0 * refused,
+    );
+}
