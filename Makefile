@@ -1,14 +1,14 @@
 # What CI runs is what we run: `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test bench fleet-sim soak fuzz tools format lint docs deny unit clean
+.PHONY: help demo build deb test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit clean
 
 CARGO ?= cargo
 # How long `make demo` runs, in seconds; without it, until it is interrupted.
 SECONDS_ ?=
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## everything embedded, nothing to install; SECONDS_=20 ends by itself and checks every reading
 	$(CARGO) run --locked --release -- demo $(if $(SECONDS_),--seconds $(SECONDS_))
@@ -16,9 +16,15 @@ demo: ## everything embedded, nothing to install; SECONDS_=20 ends by itself and
 build: ## the release binary, target/release/headwater
 	$(CARGO) build --locked --release
 
-test: tools format lint docs deny unit ## everything that must hold: format, lints, docs, licences, tests; installs what the tests need
+deb: ## the Debian package for ARCH=amd64, arm64 or armhf, and its checksum, in target/deb
+	@CARGO="$(CARGO)" sh packaging/deb.sh $(ARCH)
 
-bench: ## the figures of the README; ONLY="path wear drain deep memory peers" for some of them
+test: tools format lint docs deny unit test-systemd ## everything that must hold: format, lints, docs, licences, tests, the package; installs what the tests need
+
+test-systemd: ## the package under a booted systemd: installed, killed, upgraded, removed; says so where none can be booted
+	@CARGO="$(CARGO)" sh tests/booted/run.sh
+
+bench: ## the figures of the README; ONLY="path wear card drain deep scenario memory peers" for some of them
 	$(CARGO) build --locked --profile bench --no-default-features --target-dir target/bench
 	FIGURES_AGENT=$(CURDIR)/target/bench/release/headwater $(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
 
