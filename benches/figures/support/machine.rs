@@ -53,6 +53,18 @@ pub fn fdatasync_time(folder: &Path) -> Outcome<Duration> {
     Ok(Duration::from_secs_f64(median(times)))
 }
 
+/// Whether others have more to do here than there are cores for, so that times tell of them.
+pub fn is_busy() -> bool {
+    let load = load().parse::<f64>().unwrap_or_default();
+    load > thread::available_parallelism().map_or(1, usize::from) as f64 + 1.0
+}
+
+/// Processes that ran or waited for a core or a disk, on average of the last minute.
+fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("?").to_owned()
+}
+
 /// Processor, cores and kernel.
 pub fn description() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -60,7 +72,5 @@ pub fn description() -> String {
         cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map_or("?", |(_, model)| model.trim());
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split_whitespace().next().unwrap_or("?");
-    format!("{model}, {cores} cores, {}, Linux {}; load before: {load}", std::env::consts::ARCH, kernel.trim())
+    format!("{model}, {cores} cores, {}, Linux {}; load before: {}", std::env::consts::ARCH, kernel.trim(), load())
 }
