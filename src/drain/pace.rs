@@ -7,8 +7,8 @@
 //! most once a round trip.
 //!
 //! A record holds what the rate carries in [`Law::record`]. That makes lanes equal in the end: a shard refuses large records more often
-//! than small ones, in proportion. And as each record makes the rate climb by the same part of itself, and each refusal makes it fall by
-//! one, the same small part of the upload is refused however many share the shard: with [`Law::KINESIS`], some 15 in a thousand.
+//! than small ones, in proportion. And as both the climb and the fall are in proportion to the rate, the same small part of the upload is
+//! refused however many share the shard: with [`Law::KINESIS`] 6 to 18 in a thousand.
 //!
 //! A lost connection teaches nothing about the shard. A lane that was never refused, nor away, sends as fast as answers come.
 
@@ -54,12 +54,12 @@ pub struct Law {
     pub first_record: Duration,
     /// A record holds what the rate carries in this time: some round trips.
     pub record: Duration,
-    /// By what part of itself the rate climbs with each record. So lanes settle the sooner the fewer they are.
+    /// By what part of itself the rate climbs in a second, whatever it is: or those who are ahead would climb faster.
     pub climb: f64,
     /// It climbs by this part, divided by the seconds since it began, as long as that is more: whoever came back late is let in.
     pub early_climb: f64,
-    /// And by as much again for each time that so many records went without a refusal: the crowd may be gone.
-    pub patience: f64,
+    /// And by as much again each time that it was not refused for so long: the crowd may be gone.
+    pub patience: Duration,
     /// By what part of itself the rate falls when it is refused.
     pub fall: f64,
     /// It falls by this part, divided by the seconds since it began, as long as that is more.
@@ -76,9 +76,9 @@ impl Law {
         doubling: Duration::from_secs(1), // from 2 KiB to 1 MiB a second in 9 s
         first_record: Duration::from_millis(300),
         record: Duration::from_millis(750),
-        climb: 0.00075,
+        climb: 0.0005,
         early_climb: 0.3,
-        patience: 40.0,
+        patience: Duration::from_mins(1),
         fall: 0.2,
         early_fall: 12.0,
     };
@@ -141,8 +141,7 @@ impl Limit {
             return;
         };
         let unrefused = now.saturating_duration_since(refused).as_secs_f64();
-        let record = self.record(law) / self.rate;
-        let climb = law.climb / record * (1.0 + unrefused / record / law.patience);
+        let climb = law.climb * (1.0 + unrefused / law.patience.as_secs_f64());
         let lonely = now >= refused + NO_CROWD && self.began.is_some_and(|began| refused <= began + FIRST_SECONDS);
         let climb = if lonely { STEEPEST } else { climb.max(law.early_climb / self.age(now)).min(STEEPEST) };
         self.rate = (self.rate * (1.0 + climb * passed)).min(MOST);
