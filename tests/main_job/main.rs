@@ -13,6 +13,7 @@ mod access;
 mod answers;
 mod aside;
 mod backpressure;
+mod boards;
 mod clock;
 mod credentials;
 mod delivery;

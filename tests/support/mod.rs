@@ -68,13 +68,19 @@ use std::{
 /// Far beyond what anything here takes, be the machine so busy that it is ten times slower: who reaches it hangs.
 pub const DEADLINE: Duration = Duration::from_mins(2);
 
+/// How many times as long everything may take, because what is tested runs in an emulator.
+fn patience() -> u32 {
+    if std::env::var_os(process::UNDER_TEST).is_some() { 6 } else { 1 }
+}
+
 /// Between two looks at something that cannot tell us when it changes. It bounds the cost of looking and nothing else.
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// Waits until `event` has happened; on the deadline says what `saw` finds instead.
 pub async fn within<T>(claim: impl Display, saw: impl FnOnce() -> String, event: impl Future<Output = T>) -> T {
-    let outcome = tokio::time::timeout(DEADLINE, event).await;
-    outcome.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {claim}; saw instead: {}", saw()))
+    let deadline = DEADLINE * patience();
+    let outcome = tokio::time::timeout(deadline, event).await;
+    outcome.unwrap_or_else(|_| panic!("not within {deadline:?}: {claim}; saw instead: {}", saw()))
 }
 
 /// Looks until `look` finds what `claim` says; on the deadline tells what it found last.
@@ -88,6 +94,7 @@ pub async fn eventually_within<T, Saw: Display>(
     claim: impl Display,
     mut look: impl AsyncFnMut() -> Result<T, Saw>,
 ) -> T {
+    let deadline = deadline * patience();
     let mut last = String::from("nothing, the first look has not come back");
     let found = tokio::time::timeout(deadline, async {
         loop {

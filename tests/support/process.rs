@@ -19,6 +19,9 @@ use tokio::{net::UnixDatagram, process::Command};
 
 use super::{DEADLINE, clock::WallClock, eventually_within, part::Part, within};
 
+/// A variable with the words of a command that is tested in place of this build's binary: `make emulated` sets it.
+pub const UNDER_TEST: &str = "HEADWATER_UNDER_TEST";
+
 /// An installed agent, running or not.
 pub struct Headwater {
     dir: TempDir,
@@ -335,12 +338,17 @@ fn command() -> Command {
     command_behind(&[])
 }
 
+/// What is tested: the binary of this build, or that of a board behind its emulator.
+fn under_test() -> Vec<String> {
+    let other = std::env::var(UNDER_TEST).ok();
+    let ours = || vec![env!("CARGO_BIN_EXE_headwater").to_owned()];
+    other.map_or_else(ours, |words| words.split_whitespace().map(str::to_owned).collect())
+}
+
 fn command_behind(prefix: &[String]) -> Command {
-    let headwater = env!("CARGO_BIN_EXE_headwater");
-    let mut command = Command::new(prefix.first().map_or(headwater, String::as_str));
-    if let [_, rest @ ..] = prefix {
-        command.args(rest).arg(headwater);
-    }
+    let words = [prefix, &under_test()].concat();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("HEADWATER") || text.starts_with("AWS_") {

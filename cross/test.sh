@@ -1,0 +1,59 @@
+#!/bin/sh
+# Builds for boards, and holds each binary to the specification under qemu-user: the field, the cloud and the tests are this machine's, the
+# agent between them is the board's.
+#
+# Usage: sh cross/test.sh [ARCH...]      as cross/build.sh names them; without ARCH: arm64 armv6
+#
+# A board whose compiler or library can't be downloaded is left out, and that is said; everything else that goes wrong is a failure.
+set -eu
+
+cd "$(dirname "$0")/.."
+cargo=${CARGO:-cargo}
+[ $# -gt 0 ] || set -- arm64 armv6
+
+# Prints the command that runs this board's programs. The wall clock of a test is set by libfaketime in front of the emulator, which
+# must not hand it on; and the emulator knows no serial ports by their names, but for what cross/termios2.c does about it.
+emulator_of() {
+    case $1 in
+    arm64) echo qemu-aarch64 -L /usr/aarch64-linux-gnu -U LD_PRELOAD -E "LD_PRELOAD=$(serial_ports aarch64-linux-gnu)" ;;
+    arm64-musl) echo qemu-aarch64 -U LD_PRELOAD ;;
+    armhf) echo qemu-arm -cpu cortex-a7 -L /usr/arm-linux-gnueabihf -U LD_PRELOAD -E "LD_PRELOAD=$(serial_ports arm-linux-gnueabihf)" ;;
+    armv6) echo qemu-arm -cpu arm1176 -U LD_PRELOAD ;;
+    *)
+        echo "cross/test.sh: $1 is not emulated; arm64, arm64-musl, armhf and armv6 are" >&2
+        exit 2
+        ;;
+    esac
+}
+
+serial_ports() {
+    library=$PWD/target/cross/build/termios2-$1.so
+    target/tools/cross/bin/python -m ziglang cc -target "$1" -shared -fPIC -Os -o "$library" cross/termios2.c
+    echo "$library"
+}
+
+# A static program takes no library along, so those do without the sentences about a serial line.
+sentences_for() {
+    case $1 in
+    arm64 | armhf) echo boards:: power:: life:: delivery:: ;;
+    *) echo boards:: power:: ;;
+    esac
+}
+
+left=
+for arch; do
+    status=0
+    sh cross/build.sh "$arch" || status=$?
+    case $status in
+    0)
+        emulator=$(emulator_of "$arch")
+        echo "Running the specification with target/cross/$arch/headwater"
+        # shellcheck disable=SC2046 # a list
+        HEADWATER_UNDER_TEST="$emulator $PWD/target/cross/$arch/headwater" \
+            $cargo test --locked --no-fail-fast --test main_job -- $(sentences_for "$arch")
+        ;;
+    75) left="$left $arch" ;;
+    *) exit "$status" ;;
+    esac
+done
+[ -z "$left" ] || echo "make emulated left these boards out, because what builds for them could not be downloaded:$left"
