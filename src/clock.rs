@@ -7,12 +7,13 @@
 //! Invariant: two readings of one boot whose times were taken under different settings of the clock differ by a known amount.
 
 mod keeper;
+#[cfg(all(target_env = "musl", target_pointer_width = "32"))]
+mod narrow;
 
 use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustix::time::{ClockId, clock_gettime};
@@ -20,6 +21,8 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use self::keeper::{Keeper, Synchronized};
+#[cfg(all(target_env = "musl", target_pointer_width = "32"))]
+use self::narrow::since_1970;
 use crate::reading::{Timestamp, Uptime};
 
 /// The two clocks are read again until this little time passes in between, in microseconds, or [`ATTEMPTS`] times.
@@ -90,8 +93,12 @@ impl Belief {
 
 /// What the wall clock says now; a clock before 1970 counts as 1970.
 pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    Timestamp(i64::try_from(since_1970().as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(not(all(target_env = "musl", target_pointer_width = "32")))]
+fn since_1970() -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// How long the kernel runs.
@@ -109,8 +116,7 @@ pub fn time_of(moment: Uptime) -> Timestamp {
 fn setting() -> Setting {
     let mut closest = (i64::MAX, Setting::default());
     for _ in 0..ATTEMPTS {
-        let (before, wall, after) = (uptime().0, SystemTime::now(), uptime().0);
-        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (before, wall, after) = (uptime().0, since_1970(), uptime().0);
         let wall = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
         let apart = after - before;
         if apart < closest.0 {
