@@ -103,7 +103,7 @@ pub struct Mark {
     pub repeatable: usize,
 }
 
-/// What of a lane is to be sent next; outstanding until [`Buffer::forget`] or [`Buffer::release`].
+/// What of a lane is to be sent next; outstanding until [`super::Buffer::forget`] or [`super::Buffer::release`].
 #[derive(Debug)]
 pub struct Taken {
     /// Whose it is.
