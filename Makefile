@@ -31,7 +31,7 @@ bench: ## the figures of the README; ONLY="path wear card drain deep scenario me
 	$(CARGO) build --locked --profile bench --no-default-features --target-dir target/bench
 	FIGURES_AGENT=$(CURDIR)/target/bench/release/headwater $(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
 
-fleet-sim: ## up to 100,000 gateways that come back at once, in simulated time: the README's table, and target/fleet-sim.svg
+fleet-sim: ## fleets of gateways that come back at once, in simulated time: the README's table, and target/fleet-sim.svg
 	$(CARGO) test --locked --config 'profile.dev.package.headwater.opt-level=3' --test fleet_simulation -- --ignored --nocapture
 
 fuzz: ## libFuzzer on every decoder; FUZZ_SECONDS=30 for each
