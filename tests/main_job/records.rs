@@ -62,16 +62,17 @@ async fn a_backlog_goes_in_records_as_large_as_they_may_be_and_no_larger() {
     let mut gateway = Gateway::new().set("streams.readings.partition_key", "{topic}").window(200).starts().await;
     gateway.cloud.away();
     gateway.field.pads(3000);
-    gateway.field.publishes(1500).await;
-    gateway.holds(1500).await;
+    // A lane begins slowly behind a backlog: most of this goes before its rate fills a record.
+    gateway.field.publishes(6000).await;
+    gateway.holds(6000).await;
 
     gateway.cloud.back();
 
     assert_eq!(gateway.everything_arrives().await, ONCE);
     let records = gateway.cloud.received(STREAM);
     let largest = records.iter().map(|record| record.data.len()).max().unwrap();
-    assert!((256 << 10..=1000 << 10).contains(&largest), "they grow, however slow the link: {largest}");
-    assert_eq!(decoded(&records).await.len(), 1500);
+    assert!((900 << 10..=1000 << 10).contains(&largest), "{largest}");
+    assert_eq!(decoded(&records).await.len(), 6000);
 }
 
 #[tokio::test]
