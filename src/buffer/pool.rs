@@ -15,6 +15,7 @@ mod repeats;
 mod salvaged;
 mod thin;
 mod time;
+mod view;
 mod write;
 
 #[cfg(test)]
@@ -31,7 +32,6 @@ use super::{
 };
 use crate::{
     clock::{Belief, Boot, Setting, Trust, Unsure},
-    config::WhenFull,
     reading::{Fingerprint, Ordinal, SourceId, Timestamp},
     record::Previous,
 };
@@ -405,76 +405,5 @@ impl Pool {
             }
         }
         receipts.into_iter().collect()
-    }
-
-    /// What will be safe when all is written.
-    #[cfg(test)]
-    pub(super) fn receipts_to_come(&self) -> Receipts {
-        self.groups.iter().flat_map(|group| &group.marks).map(|mark| (mark.source, mark.up_to)).collect()
-    }
-
-    /// Whether a source may hand over more that goes to `streams`.
-    pub(super) fn has_room<'a>(&self, mut streams: impl Iterator<Item = &'a str>, open_bytes: u64) -> bool {
-        self.memory + open_bytes < self.policy.memory && !streams.any(|stream| self.is_held(stream))
-    }
-
-    /// Whether a stream has all that it may have, and nothing of it may be dropped.
-    fn is_held(&self, stream: &str) -> bool {
-        let bound = self.policy.streams.get(stream).filter(|rules| rules.when_full == WhenFull::Block);
-        bound.and_then(|rules| rules.max_size).is_some_and(|max| self.waiting(stream).bytes >= max)
-    }
-
-    /// Whether some stream has.
-    pub(super) fn holds_a_stream(&self) -> bool {
-        self.policy.streams.keys().any(|stream| self.is_held(stream))
-    }
-
-    /// What waits of one stream.
-    pub(super) fn waiting(&self, stream: &str) -> Earlier {
-        let mut sum = Earlier::default();
-        let lanes = self.lanes.values().filter(|state| state.lane.layout.stream == stream);
-        lanes.for_each(|state| sum.add(state.waiting.readings, state.waiting.bytes));
-        sum
-    }
-
-    /// By stream: what waits, and when the oldest of it arrived.
-    pub(super) fn backlog(&self) -> BTreeMap<&str, (Earlier, Option<Timestamp>)> {
-        let mut backlog: BTreeMap<&str, (Earlier, Option<Timestamp>)> = BTreeMap::new();
-        for state in self.lanes.values() {
-            let (waiting, oldest) = backlog.entry(&state.lane.layout.stream).or_default();
-            waiting.add(state.waiting.readings, state.waiting.bytes);
-            if state.waiting.readings > 0 {
-                *oldest = [*oldest, state.oldest].into_iter().flatten().min();
-            }
-        }
-        backlog
-    }
-
-    /// What `lane` is.
-    pub(super) fn lane(&self, lane: LaneId) -> Option<&Layout> {
-        self.lanes.get(&lane).map(|state| &state.lane.layout)
-    }
-
-    /// What waits in one lane, and since when, if the first of it is in memory.
-    pub(super) fn lane_waiting(&self, lane: LaneId) -> (Earlier, Option<Instant>) {
-        let Some(state) = self.lanes.get(&lane) else { return Default::default() };
-        let first = state.memory.front().filter(|_| state.memory_from() <= state.position.number);
-        (state.waiting, first.map(|held| held.since))
-    }
-
-    /// The last names that this run gave, and the number of the next chunk.
-    pub(super) fn last_names(&self) -> Vec<(LaneId, u64, Previous)> {
-        self.lanes.iter().filter_map(|(lane, state)| state.last_name.map(|name| (*lane, state.next, name))).collect()
-    }
-
-    /// Readings that are in memory alone.
-    pub(super) fn unwritten_readings(&self) -> u64 {
-        let held = self.lanes.values().flat_map(|state| &state.memory);
-        held.filter(|held| !held.written).map(|held| held.chunk.readings).sum()
-    }
-
-    /// Bytes of chunks in memory.
-    pub(super) fn memory(&self) -> u64 {
-        self.memory
     }
 }

@@ -18,6 +18,7 @@ mod open;
 mod quarantine;
 mod reserve;
 mod room;
+mod rows;
 mod salvage;
 mod seal;
 mod time;
@@ -32,6 +33,7 @@ pub(super) use {
     lanes::StoredLane,
     migrate::{APPLICATION_ID, SCHEMA_VERSION},
     quarantine::{files as quarantined, quarantine},
+    rows::{Head, Stored, fingerprints_from, keys_from, lane_of, row_ids},
     salvage::{IMPORTED, Progress, Salvaged},
     seal::{Columns, Seal, checksum},
     vfs::NAME as JOINED,
@@ -39,19 +41,20 @@ pub(super) use {
 
 use std::{
     cell::Cell,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, Row, ffi, params, types::Type};
+use rusqlite::{Connection, ErrorCode, ffi, params};
 
-use self::{gaps::STORED, lock::Lock, reserve::Reserve};
+use self::{
+    lock::Lock,
+    reserve::Reserve,
+    rows::{KEY_SEPARATOR, MAX_NUMBER, STORED, fingerprints_to, row_id, stored_from},
+};
 use super::{BufferError, Chunk, LaneId};
 use crate::{
-    clock::{Boot, Setting, Unsure},
-    reading::{Fingerprint, Timestamp},
-    record::RunId,
+    clock::{Boot, Setting},
+    reading::Fingerprint,
 };
 
 const PAGE_BYTES: u64 = 2048;
@@ -59,11 +62,6 @@ const PAGE_BYTES: u64 = 2048;
 const BLOB_BYTES_A_PAGE: u64 = PAGE_BYTES - 4;
 /// A WAL frame is a page and its header. Source: SQLite file format, section 4.1.
 const WAL_FRAME_BYTES: u64 = PAGE_BYTES + 24;
-/// Chunk numbers of a lane: a billion a day for three years.
-const NUMBER_BITS: u32 = 40;
-
-/// No MQTT topic and so no partition key contains it. Source: MQTT 3.1.1, section 1.5.3.
-const KEY_SEPARATOR: &str = "\0";
 
 /// The open file.
 pub(super) struct Store {
@@ -141,30 +139,6 @@ pub(super) struct Insert<'a> {
 pub(super) struct Earlier {
     pub(super) readings: u64,
     pub(super) bytes: u64,
-}
-
-/// A chunk as it was read back.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) number: u64,
-    pub(super) readings: u64,
-    pub(super) bytes: u64,
-    /// None where the bytes are not those that were written.
-    pub(super) chunk: Option<Chunk>,
-}
-
-/// What a lane's rows tell without reading their data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) number: u64,
-    pub(super) readings: u64,
-    pub(super) bytes: u64,
-    pub(super) arrived: Timestamp,
-    pub(super) earlier: Earlier,
-    pub(super) run: RunId,
-    pub(super) first_seq: u64,
-    pub(super) unsure: Option<Unsure>,
-    pub(super) gap: Option<Gap>,
 }
 
 impl Store {
@@ -352,101 +326,4 @@ fn insert(tx: &rusqlite::Transaction, insert: &Insert) -> rusqlite::Result<()> {
         Some(unsure) => time::put_unsure(tx, row_id(chunk.lane, *number), unsure),
         None => Ok(()),
     }
-}
-
-const MAX_NUMBER: u64 = (1 << NUMBER_BITS) - 1;
-
-/// The rows of a lane.
-pub(super) fn row_ids(lane: LaneId) -> RangeInclusive<i64> {
-    row_id(lane, 0)..=row_id(lane, MAX_NUMBER)
-}
-
-/// The lane of a row.
-pub(super) fn lane_of(id: i64) -> LaneId {
-    LaneId((id >> NUMBER_BITS).try_into().unwrap_or(u32::MAX))
-}
-
-fn row_id(lane: LaneId, number: u64) -> i64 {
-    i64::from(lane.0) << NUMBER_BITS | (number & MAX_NUMBER).cast_signed()
-}
-
-/// The keys of a row.
-pub(super) fn keys_from(keys: &str) -> impl Iterator<Item = String> {
-    keys.split(KEY_SEPARATOR).map(Into::into)
-}
-
-/// Errors: the columns are not those that were written, at the place of the seal.
-fn columns_from(
-    row: &Row,
-    [id, readings, bytes, ts, earlier, earlier_bytes, run, seq, crc]: [usize; 9],
-) -> rusqlite::Result<Columns> {
-    let columns = Columns {
-        id: row.get(id)?,
-        readings: row.get(readings)?,
-        bytes: row.get(bytes)?,
-        arrived: Timestamp(row.get(ts)?),
-        earlier: Earlier { readings: row.get(earlier)?, bytes: row.get(earlier_bytes)? },
-        run: RunId(row.get::<_, i64>(run)?.cast_unsigned()),
-        first_seq: row.get::<_, i64>(seq)?.cast_unsigned(),
-    };
-    let what = || "a row is not what was written".into();
-    let fits = Seal(row.get(crc)?).fits(&columns);
-    if fits { Ok(columns) } else { Err(rusqlite::Error::FromSqlConversionFailure(crc, Type::Integer, what())) }
-}
-
-fn head_from(row: &Row) -> rusqlite::Result<Head> {
-    let Columns { id, readings, bytes, earlier, run, first_seq, .. } = columns_from(row, [0, 1, 2, 17, 4, 5, 6, 7, 16])?;
-    Ok(Head {
-        number: id.cast_unsigned() & MAX_NUMBER,
-        readings,
-        bytes,
-        arrived: Timestamp(row.get(3)?),
-        earlier,
-        run,
-        first_seq,
-        unsure: time::unsure_from(row.get(8)?, row.get(9)?),
-        gap: Gap::from(row, 10)?,
-    })
-}
-
-fn stored_from(lane: LaneId, row: &Row) -> rusqlite::Result<Stored> {
-    let columns = columns_from(row, [0, 1, 11, 2, 12, 13, 3, 4, 5])?;
-    let Columns { id, readings, bytes, arrived, run, first_seq, .. } = columns;
-    let notice: Option<bool> = row.get(6)?;
-    let keys: Option<String> = row.get(7)?;
-    let data: Vec<u8> = row.get(8)?;
-    let intact = Seal(row.get(5)?).fits_content(checksum(keys.as_deref(), &data));
-    Ok(Stored {
-        number: id.cast_unsigned() & MAX_NUMBER,
-        readings,
-        bytes,
-        chunk: intact.then_some(Chunk {
-            lane,
-            readings,
-            run,
-            first_seq,
-            arrived,
-            unsure: time::unsure_from(row.get(9)?, row.get(10)?),
-            notice: notice.unwrap_or_default(),
-            keys: keys.map(|keys| keys_from(&keys).collect()),
-            data: Bytes::from(data),
-        }),
-    })
-}
-
-fn fingerprints_to(fingerprints: &[Fingerprint]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(fingerprints.len() * 6);
-    for Fingerprint { packet, hash } in fingerprints {
-        bytes.extend_from_slice(&packet.to_be_bytes());
-        bytes.extend_from_slice(&hash.to_be_bytes());
-    }
-    bytes
-}
-
-pub(super) fn fingerprints_from(bytes: &[u8]) -> Vec<Fingerprint> {
-    let entry = |six: &[u8]| Fingerprint {
-        packet: u16::from_be_bytes([six[0], six[1]]),
-        hash: u32::from_be_bytes([six[2], six[3], six[4], six[5]]),
-    };
-    bytes.chunks_exact(6).map(entry).collect()
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    clock::{Boot, Setting, Trust, Unsure},
+    clock::Unsure,
     config::{DrainOrder, WhenFull},
     reading::Timestamp,
     record::RunId,
@@ -24,6 +24,8 @@ mod parts;
 pub(super) mod power_cuts;
 mod salvage;
 mod sectors;
+mod time;
+mod transactions;
 
 struct Bench {
     dir: TempDir,
@@ -341,118 +343,6 @@ fn chunk(lane: LaneId) -> Chunk {
         keys: None,
         data: "abc".into(),
     }
-}
-
-const BOOT: Boot = Boot(u64::MAX);
-
-fn belief(trust: Trust, minutes: i64) -> Belief {
-    Belief { boot: BOOT, set: Setting(minutes * 60_000_000), trust }
-}
-
-#[tokio::test]
-async fn what_was_read_from_a_wrong_clock_can_be_corrected_after_a_restart_of_the_machine() {
-    let unsure = belief(Trust::Wrong, 10).unsure();
-    let mut bench = Bench::new();
-    bench.unsure = unsure;
-    bench.holds("early").await;
-    bench.unsure = None;
-    bench.holds("late").await;
-    assert_eq!(bench.buffer().correction(unsure.unwrap()), None, "the clock was never set");
-
-    let bench = bench.close().await.open();
-    assert_eq!(bench.status.lock().streams["s"].oldest, Some(Timestamp(1)));
-    bench.buffer().clock_is(Instant::now(), belief(Trust::Wrong, 11));
-    bench.buffer().clock_is(Instant::now(), belief(Trust::Right, 100));
-    let bench = bench.close().await.open();
-
-    assert_eq!(bench.buffer().correction(unsure.unwrap()), Some(90 * 60_000));
-    assert_eq!(bench.status.lock().streams["s"].oldest, Some(Timestamp(1 + 90 * 60_000)));
-    let taken = bench.buffer().oldest(bench.lane(), 1 << 20).await.unwrap().unwrap();
-    assert_eq!(taken.pieces.iter().map(|piece| piece.unsure).collect::<Vec<_>>(), [unsure, None]);
-    bench.buffer().release(bench.lane());
-    assert_eq!(bench.drained().await, ["early", "late"]);
-    bench.ledger_balances();
-    let bench = bench.close().await.open();
-    assert_eq!(bench.buffer().correction(unsure.unwrap()), None, "nobody needs it any more");
-}
-
-#[tokio::test]
-async fn when_the_clock_is_set_what_waits_is_as_old_as_it_is() {
-    let mut bench = Bench::new();
-    bench.unsure = belief(Trust::Wrong, 0).unsure();
-    bench.settings.memory = 1 << 20;
-    bench.holds(vec![7; 400_000]).await; // more than a quarter of the memory, so it is on the disk alone
-    bench.status.lock().streams.get_mut("s").unwrap().oldest = None;
-
-    bench.buffer().clock_is(Instant::now(), belief(Trust::Right, 50));
-
-    let bench = bench.close().await;
-    assert_eq!(bench.status.lock().streams["s"].oldest, Some(Timestamp(1 + 50 * 60_000)));
-}
-
-#[tokio::test]
-async fn a_clock_that_no_reading_needs_is_not_kept() {
-    let mut bench = Bench::new();
-    bench.holds("one").await;
-    bench.drained().await;
-
-    bench.buffer().clock_is(Instant::now(), belief(Trust::Right, 50));
-    let bench = bench.close().await.open();
-
-    assert_eq!(bench.buffer().correction(belief(Trust::Wrong, 0).unsure().unwrap()), None);
-}
-
-#[test]
-fn the_last_name_of_a_lane_is_found_without_a_clock() {
-    let dir = TempDir::new().unwrap();
-    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20, 0).unwrap();
-    let lane = store.add_lane(&layout("s")).unwrap();
-    let mut insert = |number, run, arrived| {
-        let chunk = Chunk { run: RunId(run), arrived: Timestamp(arrived), ..chunk(lane) };
-        let insert = store::Insert { number, chunk: &chunk, earlier: store::Earlier::default(), gap: None, from: number };
-        store.commit(&store::Transaction { inserts: vec![insert], ..Default::default() }).unwrap();
-        let before = store.lanes().unwrap()[0].previous;
-        store.remember(&[(lane, number + 3, Previous { run: RunId(run), seq: 9 })], &[]).unwrap();
-        (before, store.lanes().unwrap()[0].previous)
-    };
-    let name = |run, seq| Some(Previous { run: RunId(run), seq });
-
-    assert_eq!(insert(0, 1, 9_000), (name(1, 0), name(1, 9)), "what was never written is younger");
-    assert_eq!(insert(3, 2, 5_000), (name(2, 0), name(2, 9)), "the clock was set back, and the run is younger");
-    assert_eq!(insert(6, 3, 7_000), (name(3, 0), name(3, 9)));
-}
-
-#[test]
-fn a_repeated_transaction_counts_what_is_gone_once() {
-    let dir = TempDir::new().unwrap();
-    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20, 0).unwrap();
-    let lane = store.add_lane(&layout("s")).unwrap();
-    let chunk =
-        |readings, data: &'static str| Chunk { readings, first_seq: 1, notice: readings == 0, data: data.into(), ..chunk(lane) };
-    let earlier = |n| store::Earlier { readings: n, bytes: 3 * n };
-    let one = chunk(1, "abc");
-    let plain = |n| store::Insert { number: n, chunk: &one, earlier: earlier(n), gap: None, from: n };
-    store.commit(&store::Transaction { inserts: (0..4).map(plain).collect(), ..Default::default() }).unwrap();
-    let waiting = |store: &store::Store| {
-        let stored = &store.lanes().unwrap()[0];
-        let (first, last) = stored.ends.unwrap();
-        let bytes = (last.earlier.bytes + last.bytes - first.earlier.bytes).cast_signed() - stored.gone.1;
-        (last.earlier.readings + last.readings - first.earlier.readings - stored.gone.0, bytes)
-    };
-    // The second and third become a notice of five bytes.
-    let gap = store::Gap { readings: 2, bytes: 1, last: 2, why: Reason::DropOldest, level: 0, notice: true };
-    let notice = chunk(0, "notic");
-    let insert = || store::Insert { number: 2, chunk: &notice, earlier: earlier(1), gap: Some(gap), from: 1 };
-    let rewrite = || store::Transaction { inserts: vec![insert()], ..Default::default() };
-
-    store.commit(&rewrite()).unwrap();
-    store.commit(&rewrite()).unwrap();
-
-    assert_eq!(waiting(&store), (2, 11));
-    let delete = || store::Transaction { deletes: vec![store::Delete { lane, from: 0, up_to: 2 }], ..Default::default() };
-    store.commit(&delete()).unwrap();
-    store.commit(&delete()).unwrap();
-    assert_eq!(waiting(&store), (1, 3), "with its row the gap is gone");
 }
 
 #[tokio::test]

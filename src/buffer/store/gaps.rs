@@ -5,7 +5,10 @@
 
 use rusqlite::{Row, Transaction, params};
 
-use super::{Earlier, Head, Insert, LaneId, Store, Stored, head_from, row_id, stored_from};
+use super::{
+    Earlier, Insert, LaneId, Store,
+    rows::{HEAD, Head, MAX_NUMBER, STORED, Stored, head_from, row_id, stored_from},
+};
 use crate::{buffer::BufferError, status::Reason};
 
 /// What a chunk once had, or what chunks once had whose place it has taken, and has no more.
@@ -24,18 +27,6 @@ pub(in crate::buffer) struct Gap {
     /// The chunk begins with a notice.
     pub(in crate::buffer) notice: bool,
 }
-
-/// As [`super::head_from`] reads them; when a chunk arrived is corrected as far as the file knows.
-pub(super) const HEAD: &str = "SELECT c.id, c.readings, length(c.data), c.ts + coalesce((boot.setting - unsure.setting) / 1000, 0),
-        c.earlier, c.earlier_bytes, c.run, c.seq, unsure.boot, unsure.setting, g.readings, g.bytes, g.last, g.why, g.level, g.notice,
-        c.crc, c.ts
-    FROM chunk c LEFT JOIN gap g ON g.id = c.id LEFT JOIN unsure ON unsure.chunk = c.id LEFT JOIN boot ON boot.id = unsure.boot";
-
-/// As [`super::stored_from`] reads them.
-pub(super) const STORED: &str =
-    "SELECT c.id, c.readings, c.ts, c.run, c.seq, c.crc, g.notice, c.keys, c.data, unsure.boot, unsure.setting, length(c.data),
-        c.earlier, c.earlier_bytes
-    FROM chunk c LEFT JOIN gap g ON g.id = c.id LEFT JOIN unsure ON unsure.chunk = c.id";
 
 impl Gap {
     /// From the columns that begin with `at`; none where the row has none.
@@ -72,7 +63,7 @@ impl Store {
     pub(in crate::buffer) fn heads(&self, lane: LaneId, from: u64, bytes: u64, at_most: usize) -> Result<Vec<Head>, BufferError> {
         let read = || {
             let mut select = self.connection.prepare_cached(&format!("{HEAD} WHERE c.id BETWEEN ? AND ? ORDER BY c.id"))?;
-            let mut rows = select.query([row_id(lane, from), row_id(lane, super::MAX_NUMBER)])?;
+            let mut rows = select.query([row_id(lane, from), row_id(lane, MAX_NUMBER)])?;
             let (mut heads, mut sum, mut more) = (Vec::new(), 0, 2);
             while heads.len() < at_most && more > 0 {
                 let Some(row) = rows.next()? else { break };

@@ -5,7 +5,10 @@
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::{Head, MAX_NUMBER, Store, gaps::HEAD, head_from, row_id};
+use super::{
+    Store,
+    rows::{HEAD, Head, MAX_NUMBER, head_from, row_id},
+};
 use crate::{
     buffer::{BufferError, Lane, LaneId, Layout},
     record::{Previous, RunId},

@@ -2,7 +2,11 @@
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 
-use super::{Store, fingerprints_to, lane_of, quarantine, vfs};
+use super::{
+    Store, quarantine,
+    rows::{fingerprints_to, lane_of},
+    vfs,
+};
 use crate::{
     buffer::{BufferError, Lane, LaneId, Layout, cold::ColdLane},
     clock::{Boot, Setting},

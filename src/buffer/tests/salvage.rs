@@ -3,6 +3,9 @@
 use super::{cold::beside, *};
 use crate::record::kpl::{HashKeyUse, first_record, put_record};
 
+mod log;
+mod rows;
+
 /// Chunks in the damaged file: enough for a tree of three levels.
 pub(super) const CHUNKS: u64 = 600;
 const PAGE: usize = 2048;
@@ -185,90 +188,6 @@ async fn a_list_of_lanes_that_is_gone_is_guessed_from_the_readings() {
 }
 
 #[tokio::test]
-async fn a_log_without_its_file_and_a_file_without_its_log_are_salvaged() {
-    let bench = Bench::killed().await;
-    fs::remove_file(&bench.settings.path).unwrap();
-    let bench = bench.open();
-    let of_the_log = bench.salvages().await;
-    assert!(!of_the_log.is_empty() && of_the_log.is_sorted_by(|a, b| a < b));
-
-    let bench = Bench::killed().await;
-    fs::remove_file(beside(&bench.settings.path, "-wal")).unwrap();
-    let bench = bench.open();
-    let of_the_file = bench.salvages().await;
-    assert!(!of_the_file.is_empty() && of_the_file.is_sorted_by(|a, b| a < b));
-    assert_eq!(bench.aside().len(), 1);
-}
-
-#[tokio::test]
-async fn a_flipped_bit_in_the_log_costs_its_frame_and_not_what_follows() {
-    let bench = Bench::killed().await;
-    let wal = beside(&bench.settings.path, "-wal");
-    let mut file = fs::read(&wal).unwrap();
-    let at = file.len() / 3;
-    file[at] ^= 4;
-    fs::write(&wal, &file).unwrap();
-
-    let bench = bench.open();
-    let came = bench.salvages().await;
-
-    assert!(came.is_sorted_by(|a, b| a < b));
-    assert!(came.len() as u64 >= CHUNKS - 20, "{} of {CHUNKS}", came.len());
-    assert_eq!(came.last(), Some(&(CHUNKS - 1)), "what follows is there");
-    assert_eq!(came.len() as u64 + bench.lost(), CHUNKS);
-}
-
-#[tokio::test]
-async fn whatever_a_power_cut_leaves_of_the_last_commit_is_in_order() {
-    const FRAME: usize = 24 + PAGE;
-    let bench = Bench::killed().await;
-    let wal = beside(&bench.settings.path, "-wal");
-    let whole = fs::read(&wal).unwrap();
-    let ends: Vec<usize> = (32..whole.len()).step_by(FRAME).filter(|at| whole[at + 4..at + 8] != [0; 4]).collect();
-    let (first, last) = (ends[ends.len() - 2] + FRAME, ends[ends.len() - 1] + FRAME);
-    fs::write(&wal, &whole[..first]).unwrap();
-    let acknowledged = numbers(&cold::ColdFile::open(&bench.settings.path).unwrap());
-    assert!(acknowledged.len() as u64 > CHUNKS / 2 && acknowledged.iter().copied().eq(0..acknowledged.len() as u64));
-    // Each sector of it on the disk or not, and its end anywhere.
-    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-    for case in 0..300 {
-        let mut log = whole.clone();
-        for sector in log[first..last].chunks_mut(512) {
-            random = random.rotate_left(17).wrapping_mul(0xBF58_476D_1CE4_E5B9).wrapping_add(case);
-            if random >> 63 == 1 {
-                sector.fill(0);
-            }
-        }
-        log.truncate(first + usize::try_from(random % (last - first) as u64).unwrap());
-        fs::write(&wal, log).unwrap();
-        let file = cold::ColdFile::open(&bench.settings.path).unwrap();
-        assert_eq!(file.found(), cold::Found::Buffer, "case {case}");
-        if case % 20 == 0 {
-            assert!(numbers(&file).starts_with(&acknowledged), "case {case}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_log_that_begins_anew_is_in_order_with_its_new_header_torn() {
-    let bench = Bench::filled().await.open();
-    // As SQLite leaves it: everything is in the database, and the log is still there.
-    let copy = TempDir::new().unwrap();
-    let path = copy.path().join("buffer.db");
-    for suffix in ["", "-wal"] {
-        fs::copy(beside(&bench.settings.path, suffix), beside(&path, suffix)).unwrap();
-    }
-    let mut log = fs::read(beside(&path, "-wal")).unwrap();
-    assert!(log.len() > 32);
-    log[8..24].fill(0);
-    fs::write(beside(&path, "-wal"), log).unwrap();
-
-    let file = cold::ColdFile::open(&path).unwrap();
-    assert_eq!(file.found(), cold::Found::Buffer);
-    assert!(numbers(&file).into_iter().eq(0..CHUNKS));
-}
-
-#[tokio::test]
 async fn damage_that_is_found_while_running_ends_the_work_and_the_next_start_salvages() {
     let mut bench = Bench::filled().await;
     let pages = fs::read(&bench.settings.path).unwrap().len() / PAGE;
@@ -419,73 +338,4 @@ async fn a_list_of_free_pages_that_is_gone_costs_no_reading() {
     let came = bench.open().salvages().await;
 
     assert!((300..CHUNKS).all(|n| came.contains(&n)), "{came:?}");
-}
-
-/// What a row says of itself, and no reader needs but the ledger.
-const COLUMNS: [&str; 6] = ["readings", "earlier", "earlier_bytes", "ts", "run", "seq"];
-
-impl Bench {
-    /// Three readings; then a bit of the row of one of them is not what it was.
-    async fn with_a_flipped(column: &str, bit: u8, of: u64) -> Self {
-        let mut bench = Self::new();
-        for n in 0..3 {
-            bench.holds(text(n)).await;
-        }
-        let bench = bench.close().await;
-        let file = rusqlite::Connection::open(&bench.settings.path).unwrap();
-        let flip =
-            format!("UPDATE chunk SET {column} = ({column} | (1 << {bit})) - ({column} & (1 << {bit})) WHERE id & 0xFF = {of}");
-        assert_eq!(file.execute(&flip, []).unwrap(), 1);
-        bench
-    }
-}
-
-#[tokio::test]
-async fn a_flipped_bit_of_what_a_row_says_of_itself_is_found_and_costs_nothing() {
-    for column in COLUMNS {
-        for bit in [0, 7, 40, 62] {
-            for row in [0, 2] {
-                let bench = Bench::with_a_flipped(column, bit, row).await.open();
-
-                let came = bench.salvages().await;
-
-                assert_eq!((came, bench.lost()), (vec![0, 1, 2], 0), "bit {bit} of {column} of row {row}");
-                assert_eq!(bench.aside().len(), 1, "bit {bit} of {column} of row {row}");
-            }
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_flipped_bit_in_the_middle_is_found_when_the_drain_comes_there() {
-    for column in COLUMNS {
-        let mut bench = Bench::with_a_flipped(column, 20, 1).await.open();
-        let first = bench.drained_until_it_ends().await;
-        let Opened { buffer, closed, .. } = bench.opened.take().unwrap();
-        drop(buffer);
-        assert!(matches!(closed.await, Ok(BufferError::Damaged { .. })), "{column}");
-
-        let bench = bench.open();
-        let again = bench.salvages().await;
-
-        assert!(first.iter().map(|data| number(data)).eq([0]), "{column}");
-        assert!(again.ends_with(&[1, 2]) && bench.lost() == 0, "{column}: {again:?}, {}", bench.lost());
-    }
-}
-
-#[tokio::test]
-async fn an_earlier_versions_row_that_says_nonsense_of_itself_costs_nothing_and_no_number_is_believed() {
-    for (column, bit) in COLUMNS.iter().flat_map(|column| [(column, 20), (column, 62)]) {
-        let bench = Bench::with_a_flipped(column, bit, 1).await;
-        let file = rusqlite::Connection::open(&bench.settings.path).unwrap();
-        file.execute("UPDATE chunk SET crc = crc & 0xFFFFFFFF", []).unwrap();
-        drop(file);
-        store::quarantine(&bench.settings.path, Timestamp(0)).unwrap();
-
-        let bench = bench.open();
-        let came = bench.salvages().await;
-
-        assert_eq!(came, [0, 1, 2], "bit {bit} of {column}");
-        assert!(bench.lost() < 100_000, "bit {bit} of {column}: {}", bench.lost());
-    }
 }
