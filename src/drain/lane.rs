@@ -35,6 +35,8 @@ pub(super) struct LaneDrain {
     pub(super) trail: Trail,
     /// Of readings that travel one by one.
     pub(super) out_of_turn: OutOfTurn,
+    /// Its readings could not be read when that was tried last.
+    pub(super) unread: bool,
 }
 
 /// What all parts of a lane have in common: one way to one shard.
@@ -63,7 +65,7 @@ impl LaneDrain {
     pub(super) fn new(lane: Lane, older: bool, age: usize, flow: usize) -> Self {
         let (in_flight, began, hold_until, company, search) = (0, None, None, None, None);
         let (trail, out_of_turn) = (Trail::default(), OutOfTurn::default());
-        Self { lane, older, age, flow, in_flight, began, hold_until, company, search, trail, out_of_turn }
+        Self { lane, older, age, flow, in_flight, began, hold_until, company, search, trail, out_of_turn, unread: false }
     }
 
     /// What it has in common with the other lanes of its layout, and with no other layout of its stream.

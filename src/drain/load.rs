@@ -1,22 +1,19 @@
 //! What goes into one request: taken out of the buffer and packed, a record a lane, or one a reading.
 
-use tracing::warn;
-
 use super::{
     bisect::Ask,
     outlet::Outlet,
     pack::{Form, Packed, pack},
-    part_of,
     plain::{OutOfTurn, Plain, Room, choose},
     sent::{Part, Sent},
     window::Window,
 };
 use crate::{
     buffer::{Buffer, Lane, Layout, Piece},
-    clock::{self, Unsure},
+    clock::Unsure,
     kinesis::{Record, limits::MAX_RECORDS_PER_REQUEST},
     record::kpl::Malformed,
-    status::{Status, with_causes},
+    status::with_causes,
 };
 
 /// What a request is to have of one lane.
@@ -32,37 +29,43 @@ pub(super) struct Wanted {
     pub(super) one_by_one: Option<OutOfTurn>,
 }
 
+/// What was taken out of the buffer.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub(super) sent: Vec<Sent>,
+    pub(super) records: Vec<Record>,
+    /// Lanes whose readings can't be had, by their place in their stream, and why, for people.
+    pub(super) unread: Vec<(usize, String)>,
+}
+
 /// Takes what is to be sent out of the buffer, and packs it as `outlet` wants it.
-pub(super) async fn load(buffer: &Buffer, status: &Status, outlet: &Outlet, lanes: Vec<Wanted>) -> (Vec<Sent>, Vec<Record>) {
-    let (mut sent, mut records, mut size) = (Vec::new(), Vec::new(), 0);
+pub(super) async fn load(buffer: &Buffer, outlet: &Outlet, lanes: Vec<Wanted>) -> Loaded {
+    let (mut loaded, mut size) = (Loaded::default(), 0);
     let count = lanes.len();
     for (nth, wanted) in lanes.into_iter().enumerate() {
         // An equal part of what the lanes before have left.
-        let share = (MAX_RECORDS_PER_REQUEST.saturating_sub(records.len()) / (count - nth)).max(1);
-        let Lane { id, layout } = &wanted.lane;
+        let share = (MAX_RECORDS_PER_REQUEST.saturating_sub(loaded.records.len()) / (count - nth)).max(1);
+        let id = wanted.lane.id;
         match load_lane(buffer, outlet, &wanted, share).await {
             Ok(Some((own, part))) => {
                 let bytes = own.iter().map(Record::size).sum::<usize>();
                 size += bytes;
-                if !sent.is_empty() && size > outlet.max_request() {
+                if !loaded.sent.is_empty() && size > outlet.max_request() {
                     // Readings as large as a record, in many lanes: the others go with the next request.
-                    buffer.release(*id);
+                    buffer.release(id);
                     continue;
                 }
-                sent.push(Sent { index: wanted.index, lane: *id, records: own.len(), bytes, asked: wanted.asked, part });
-                records.extend(own);
+                loaded.sent.push(Sent { index: wanted.index, lane: id, records: own.len(), bytes, asked: wanted.asked, part });
+                loaded.records.extend(own);
             }
-            Ok(None) => buffer.release(*id),
-            Err(what) => {
-                buffer.release(*id);
-                let part = part_of(&layout.stream);
-                if status.problem(&part, clock::now(), what.clone(), "check the disk; the readings stay in the buffer") {
-                    warn!(stream = layout.stream, "{what}; the readings stay in the buffer");
-                }
+            Ok(None) => buffer.release(id),
+            Err(why) => {
+                buffer.release(id);
+                loaded.unread.push((wanted.index, why));
             }
         }
     }
-    (sent, records)
+    loaded
 }
 
 /// The records of one lane, `most` at most. Errors: why they can't be had, for people.

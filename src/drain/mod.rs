@@ -50,7 +50,7 @@ use self::{
     destination::Destination,
     distribution::Distribution,
     inquiry::Inquiry,
-    load::{Wanted, load},
+    load::{Loaded, Wanted, load},
     outlet::{Look, NotTaken},
     reach::Gate,
     sent::Sent,
@@ -141,6 +141,8 @@ struct Put {
     train: Train,
     /// Lanes that had nothing to send after all, or whose readings could not be read.
     empty: Vec<(usize, Ask)>,
+    /// Of those, the ones that could not be read, and why.
+    unread: Vec<(usize, String)>,
     sent: Vec<Sent>,
     started: Instant,
     /// Bytes that it was expected to have.
@@ -332,19 +334,18 @@ impl Drain {
         destination.turns.sends(stream.priority, contested, expected, destination.stride.bytes());
         destination.meter.allowance.sends(started, expected);
         stream.served = Some(started);
-        let (buffer, outlet, target, status) =
-            (self.buffer.clone(), destination.outlet.clone(), stream.target.clone(), self.status.clone());
+        let (buffer, outlet, target) = (self.buffer.clone(), destination.outlet.clone(), stream.target.clone());
         let stride = destination.stride;
         self.looks.extend(outlet.look(&target, started));
         self.report(index);
         self.in_flight.push(Box::pin(async move {
             let mut empty: Vec<(usize, Ask)> = chosen.iter().map(|wanted| (wanted.index, wanted.asked)).collect();
-            let (sent, records) = load(&buffer, &status, &outlet, chosen).await;
+            let Loaded { sent, records, unread } = load(&buffer, &outlet, chosen).await;
             empty.retain(|(lane, _)| !sent.iter().any(|sent| sent.index == *lane));
             let bytes = records.iter().map(Record::size).sum();
             let result =
                 if records.is_empty() { Ok(Vec::new()) } else { outlet.put(&target, records, stride.timeout(bytes)).await };
-            Ended::Put(Put { stream: index, train, empty, sent, started, expected, result })
+            Ended::Put(Put { stream: index, train, empty, unread, sent, started, expected, result })
         }));
     }
 
@@ -362,6 +363,12 @@ impl Drain {
     }
 }
 
+/// The part of the status that speaks for what becomes of a stream's requests.
 fn part_of(stream: &str) -> String {
     format!("stream {stream}")
+}
+
+/// Another one, for whether its readings can be had: that a destination takes some says nothing of those.
+fn waiting_part_of(stream: &str) -> String {
+    format!("stream {stream}, what waits")
 }

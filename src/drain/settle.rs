@@ -11,6 +11,7 @@ use super::{
     part_of,
     sent::{Part, Sent, each},
     stream::{Stream, Then},
+    waiting_part_of,
 };
 use crate::{
     buffer::BufferError,
@@ -22,10 +23,10 @@ use crate::{
 impl Drain {
     pub(super) fn settle(&mut self, put: Put) {
         let now = Instant::now();
-        let Put { stream, train, empty, sent, started, expected, result } = put;
-        for lane in empty.iter().map(|(lane, _)| *lane).chain(sent.iter().map(|sent| sent.index)) {
-            self.streams[stream].lanes[lane].in_flight = 0;
-        }
+        let Put { stream, train, empty, unread, sent, started, expected, result } = put;
+        let tried: Vec<usize> = empty.iter().map(|(lane, _)| *lane).chain(sent.iter().map(|sent| sent.index)).collect();
+        tried.iter().for_each(|lane| self.streams[stream].lanes[*lane].in_flight = 0);
+        self.tell_of_unread(stream, &tried, &unread);
         for (lane, asked) in empty {
             let then = self.streams[stream].empty(now, lane, asked, (self.random)());
             self.then(then, stream, "");
@@ -43,6 +44,26 @@ impl Drain {
             Err(error) => self.failed(now, started, stream, &sent, &error),
         }
         self.report(stream);
+    }
+
+    /// Of the lanes that were `tried`, those in `unread` could not be read.
+    fn tell_of_unread(&mut self, index: usize, tried: &[usize], unread: &[(usize, String)]) {
+        let stream = &mut self.streams[index];
+        let part = waiting_part_of(&stream.name);
+        let failed: Vec<usize> = unread.iter().map(|(lane, _)| *lane).collect();
+        match (stream.could_be_read(tried, &failed), unread) {
+            (false, [(lane, why), ..]) => {
+                let number = stream.lanes[*lane].lane.layout.number;
+                let what =
+                    format!("the next readings of stream {}, lane {number}, can't be read from the buffer: {why}", stream.name);
+                let remedy = "check the disk; they stay in the buffer and are tried again every second";
+                if self.status.problem(&part, clock::now(), what.clone(), remedy) {
+                    warn!(stream = stream.name, "{what}; {remedy}");
+                }
+            }
+            (true, _) if self.status.solved(&part) => info!(stream = stream.name, "what waits can be read again"),
+            _ => {}
+        }
     }
 
     fn answered(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], answers: &[Answer]) {

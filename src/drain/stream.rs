@@ -290,6 +290,13 @@ impl Stream {
         }
     }
 
+    /// Of the lanes that were `tried`, those that `failed` could not be read. Whether all lanes can be read, as far as is known: one that
+    /// could not counts until it could.
+    pub(super) fn could_be_read(&mut self, tried: &[usize], failed: &[usize]) -> bool {
+        tried.iter().for_each(|lane| self.lanes[*lane].unread = failed.contains(lane));
+        self.lanes.iter().all(|lane| !lane.unread)
+    }
+
     /// All lanes, as after an outage.
     pub(super) fn begin_slowly(&mut self) {
         self.flows.iter_mut().for_each(|flow| flow.pace.begin_slowly());

@@ -303,3 +303,15 @@ fn what_needs_a_person_is_asked_about_once_a_minute() {
     }
     assert_eq!(requests, 80);
 }
+
+#[test]
+fn that_readings_cannot_be_read_stands_until_those_very_readings_can_be() {
+    let mut stream = stream(2);
+    assert!(stream.could_be_read(&[0, 1], &[]));
+    assert!(!stream.could_be_read(&[0, 1], &[1]));
+    for _ in 0..3 {
+        assert!(!stream.could_be_read(&[0], &[]), "what another lane has says nothing of them");
+        assert!(!stream.could_be_read(&[1], &[1]));
+    }
+    assert!(stream.could_be_read(&[1], &[]));
+}
