@@ -331,7 +331,7 @@ async fn a_clean_stop_remembers_names_that_were_never_written() {
     assert_eq!(bench.buffer().waiting(bench.lane()), Waiting::default());
 }
 
-fn chunk(lane: LaneId) -> Chunk {
+pub(super) fn chunk(lane: LaneId) -> Chunk {
     Chunk {
         lane,
         readings: 1,

@@ -6,6 +6,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod syncs;
+
 /// SQLite's own VFS, its writes counted in this thread.
 const COUNTED: &CStr = c"headwater-counted";
 /// Ours over it.
