@@ -65,6 +65,9 @@ fn main() -> ExitCode {
             all.lost,
         );
     }
+    for seed in seed..seed + minutes.max(1) {
+        all.add(&audited(&format!("damage, seed {seed}"), campaign::damage::befalls(seed, 2)));
+    }
     all.add(&audited("a full disk", campaign::disk::runs_full()));
     all.add(&audited("an overflow", campaign::overflow::overflows()));
     parts::crash_points(seed, number("SOAK_CRASH_SEEDS").unwrap_or(minutes.max(1)), &mut all);

@@ -14,6 +14,16 @@ async fn a_full_disk_holds_the_sources_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn whatever_befalls_the_buffers_files_only_what_was_in_them_is_destroyed_and_the_rest_arrives() {
+    let seed = std::env::var("HEADWATER_CAMPAIGN_SEED").map_or(SEED, |seed| seed.parse().expect("a number"));
+
+    let tally = campaign::damage::befalls(seed, 1).await;
+
+    println!("seed {seed}\n{tally}");
+    assert!(tally.is_clean(), "seed {seed}\n{tally}");
+}
+
+#[tokio::test]
 async fn power_cuts_at_random_moments_lose_nothing_whatever_endpoint_and_broker_do() {
     let seed = std::env::var("HEADWATER_CAMPAIGN_SEED").map_or(SEED, |seed| seed.parse().expect("a number"));
 

@@ -120,7 +120,7 @@ pub struct Consumer {
     sensors: BTreeMap<String, u64>,
     /// Numbers that sensors gave and that were skipped here: for who sorts, up to now.
     skipped: u64,
-    /// By topic, the numbers of its sensor that came, for who sorts.
+    /// By topic, the numbers of its sensor that came.
     numbers: BTreeMap<String, BTreeSet<u64>>,
     /// What must never be, the first few of it.
     wrong: Vec<String>,
@@ -175,7 +175,7 @@ impl Consumer {
         lane.readings += 1;
         let (_, number) = value;
         let last = self.sensors.entry(reading.topic.clone()).or_default();
-        let came = self.sorts && !self.numbers.entry(reading.topic.clone()).or_default().insert(number);
+        let came = !self.numbers.entry(reading.topic.clone()).or_default().insert(number);
         if number > *last {
             self.skipped += number - *last - 1;
             *last = number;
@@ -234,6 +234,13 @@ impl Consumer {
     /// Whether the last reading of each sensor has come.
     pub fn has_all_of(&self, sensors: &BTreeMap<String, u64>) -> bool {
         sensors.iter().all(|(topic, last)| self.sensors.get(topic) == Some(last))
+    }
+
+    /// Of all that sensors sent, by topic the last number, what never came.
+    pub fn absent_of(&self, sensors: &BTreeMap<String, u64>) -> BTreeSet<(String, u64)> {
+        let came = |topic: &str, number: u64| self.numbers.get(topic).is_some_and(|numbers| numbers.contains(&number));
+        let sent = sensors.iter().flat_map(|(topic, last)| (1..=*last).map(move |number| (topic, number)));
+        sent.filter(|(topic, number)| !came(topic, *number)).map(|(topic, number)| (topic.clone(), number)).collect()
     }
 
     /// By topic, the last number that came.

@@ -9,6 +9,7 @@
 
 mod blow;
 mod chance;
+pub mod damage;
 pub mod disk;
 pub mod overflow;
 mod tally;

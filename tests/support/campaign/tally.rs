@@ -1,6 +1,7 @@
 //! The audit at the end: what was done to the installations, and what became of every reading.
 //!
-//! Invariant: `lost` is what the sensors sent and no stream has, less what the agent itself says it dropped; each repeated reading is in
+//! Invariant: `lost` is what the sensors sent and no stream has, less what the agent itself says it dropped, and less what was destroyed on
+//! the disk; each repeated reading is in
 //! the column of whoever repeated it, or in `unexplained`.
 
 use std::{collections::BTreeMap, fmt};
@@ -22,6 +23,8 @@ pub struct Tally {
     pub not_ours: u64,
     /// By rule, what notices say was left out.
     pub dropped: BTreeMap<String, u64>,
+    /// Destroyed with the bytes on the disk that held them.
+    pub destroyed: u64,
     /// Gone.
     pub lost: u64,
     /// Whatever else must not be.
@@ -42,13 +45,14 @@ impl Tally {
     /// Adds another one.
     pub fn add(&mut self, other: &Self) {
         other.faults.iter().for_each(|(kind, times)| self.inject(kind, *times));
-        let Self { sent, delivered, same_name, marked, not_ours, dropped, lost, .. } = other;
+        let Self { sent, delivered, same_name, marked, not_ours, dropped, destroyed, lost, .. } = other;
         self.sent += sent;
         self.delivered += delivered;
         self.same_name += same_name;
         self.marked += marked;
         self.not_ours += not_ours;
         dropped.iter().for_each(|(rule, n)| *self.dropped.entry(rule.clone()).or_default() += n);
+        self.destroyed += destroyed;
         self.lost += lost;
         self.unexplained.extend(other.unexplained.iter().cloned());
     }
@@ -68,6 +72,7 @@ impl fmt::Display for Tally {
         line("  delivered", self.delivered)?;
         line("  dropped by rule, and a notice in the stream says so", self.dropped.values().sum())?;
         self.dropped.iter().try_for_each(|(rule, n)| line(&format!("    {rule}"), *n))?;
+        line("  destroyed with the bytes on the disk that held them", self.destroyed)?;
         line("  LOST", self.lost)?;
         line("duplicates", self.same_name + self.marked + self.not_ours)?;
         line("  of ours, with the name of the first copy", self.same_name)?;
