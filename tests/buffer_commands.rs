@@ -274,11 +274,50 @@ async fn a_file_of_a_later_version_is_neither_checked_nor_read_and_says_so() {
     fs::write(&path, &file).unwrap();
     let config = gateway.agent.config();
 
-    for command in ["verify", "export", "drain"] {
-        let more: &[&OsStr] = if command == "drain" { &["--config".as_ref(), config.as_os_str()] } else { &[] };
+    for command in ["verify", "export", "import", "drain"] {
+        let needs_config = matches!(command, "import" | "drain");
+        let more: &[&OsStr] = if needs_config { &["--config".as_ref(), config.as_os_str()] } else { &[] };
         let (code, out, says) = buffer(command, &path, more).await;
         assert_eq!(code, Some(1), "{command}: {says}");
         assert!((out + &says).contains("version 77"), "{command}");
         assert_eq!(fs::read(&path).unwrap(), file, "{command}: untouched");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_without_its_log_is_told_of_and_is_no_success() {
+    let mut gateway = full(Gateway::new()).await;
+    gateway.agent.power_off().await;
+    let (_folder, copy) = card(&buffer_of(&gateway));
+    fs::remove_file(copy.with_file_name("buffer.db-wal")).unwrap();
+    let config = gateway.agent.config();
+
+    for command in ["export", "import"] {
+        let more: &[&OsStr] = if command == "import" { &["--config".as_ref(), config.as_os_str()] } else { &[] };
+        let (code, _, says) = buffer(command, &copy, more).await;
+        assert_eq!(code, Some(1), "{command}: {says}");
+        assert!(
+            says.contains("its write-ahead log is missing") && says.contains("the file that ends in -wal is needed too"),
+            "{command}: {says}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_another_programs_is_neither_read_nor_imported() {
+    let mut gateway = full(Gateway::new()).await;
+    gateway.agent.stops().await;
+    let config = gateway.agent.config();
+    let folder = TempDir::new().unwrap();
+    let (missing, foreign) = (folder.path().join("nowhere.db"), folder.path().join("theirs.db"));
+    rusqlite::Connection::open(&foreign).unwrap().execute_batch("PRAGMA page_size = 2048; CREATE TABLE theirs (x)").unwrap();
+
+    for command in ["export", "import"] {
+        let more: &[&OsStr] = if command == "import" { &["--config".as_ref(), config.as_os_str()] } else { &[] };
+        for (path, what) in [(&missing, "there is no buffer at"), (&foreign, "another program's database")] {
+            let (code, out, says) = buffer(command, path, more).await;
+            assert_eq!((code, out.as_str()), (Some(1), ""), "{command}: {says}");
+            assert!(says.contains(what) && says.contains(&*path.to_string_lossy()), "{command}: {says}");
+        }
     }
 }

@@ -211,8 +211,14 @@ fn salvage(job: Job, later: &BTreeSet<LaneId>, shared: &Arc<Shared>) -> bool {
         }
     }
     let Progress { file, readings, lost, .. } = &progress;
-    if *lost > 0 || chunks.damaged_pages() > 0 {
-        error!(file, readings, lost, damaged_pages = chunks.damaged_pages(), "salvaged what can be read; the rest is lost");
+    let damaged_pages = chunks.damaged_pages();
+    if *lost > 0 {
+        error!(file, readings, lost, damaged_pages, "salvaged what can be read; the rest is lost");
+    } else if damaged_pages > 0 {
+        warn!(
+            file,
+            readings, damaged_pages, "salvaged what can be read; whether there were readings on damaged pages is not known"
+        );
     } else {
         info!(file, readings, "salvaged everything that a damaged buffer held");
     }

@@ -136,10 +136,15 @@ impl ColdFile {
         if pages > self.pages.highest() {
             return damaged("its end is missing");
         }
-        if self.is_open() && !self.pages.wal.has_header {
+        if self.lacks_its_log() {
             return damaged("its write-ahead log is missing");
         }
         Found::Buffer
+    }
+
+    /// Whether whoever had the file open last left a write-ahead log that is not there any more.
+    pub fn lacks_its_log(&self) -> bool {
+        self.is_open() && !self.pages.wal.has_header
     }
 
     /// The lanes that the file knows: those that hold older readings first. None when its list of lanes can't be read.

@@ -8,10 +8,10 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode, time::Duratio
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{failed, not_in_use, note};
+use super::{failed, note, opened};
 use crate::{
     agent,
-    buffer::{Buffer, BufferError, BufferSettings, Lane, Opened, StreamRules, World, cold::ColdFile},
+    buffer::{Buffer, BufferError, BufferSettings, Lane, Opened, StreamRules, World},
     cli::{ConfigArgs, Failed, load, stop_on_signals},
     clock::{Boot, Clock},
     config::{Config, Files, StreamConfig, WhenFull},
@@ -62,8 +62,7 @@ enum Left {
 pub async fn drain(args: &DrainArgs, env: &[(String, String)]) -> Result<ExitCode, Failed> {
     let path = args.path.clone();
     let config = load(&args.config, env, Files::Checked)?.config;
-    not_in_use(&path)?;
-    let size = ColdFile::open(&path).map_err(failed)?.size();
+    let size = opened(&path)?.0.size();
     let writable = std::fs::OpenOptions::new().write(true).open(&path);
     writable.map_err(|source| Left::ReadOnly { path: path.clone(), source })?;
     let stop = stop_on_signals(|| {})?;
@@ -72,8 +71,8 @@ pub async fn drain(args: &DrainArgs, env: &[(String, String)]) -> Result<ExitCod
     let status = Status::default();
     let settings = settings(&config, path.clone(), size);
     let shown = status.clone();
-    let opened = tokio::task::spawn_blocking(move || Buffer::open(&settings, &[], shown)).await?;
-    let Opened { buffer, older: lanes, mut closed, .. } = opened.map_err(failed)?;
+    let opening = tokio::task::spawn_blocking(move || Buffer::open(&settings, &[], shown)).await?;
+    let Opened { buffer, older: lanes, mut closed, .. } = opening.map_err(failed)?;
     let (known, unknown): (Vec<Lane>, Vec<Lane>) =
         lanes.into_iter().partition(|lane| config.streams.contains_key(&lane.layout.stream));
     let (finish, give_up) = (CancellationToken::new(), CancellationToken::new());

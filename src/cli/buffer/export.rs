@@ -11,11 +11,11 @@ use std::{
 
 use serde_json::json;
 
-use super::{failed, not_in_use, note};
+use super::{note, opened, unread};
 use crate::{
     buffer::{
         Chunk, Lane,
-        cold::{ColdFile, Found, Refused},
+        cold::{ColdFile, Refused},
     },
     cli::{Failed, tail::envelope},
     record::kpl::first_record,
@@ -26,7 +26,7 @@ use crate::{
 /// In the order of each lane, as they would arrive: CBOR becomes JSON, and bytes become base64. Readings of a stream with encoding =
 /// "raw" have no names of their own, so lane, run and seq stand beside their data. The file is read and nothing else.
 ///
-/// Exit code: 0 when all readings were written; 1 when some can't be read.
+/// Exit code: 0 when all readings were written; 1 when the file is damaged.
 #[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -45,23 +45,19 @@ pub struct ExportArgs {
 
 /// Writes the readings to `out`, or to the file that the arguments name.
 pub fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<ExitCode, Failed> {
-    not_in_use(&args.path)?;
-    let file = ColdFile::open(&args.path).map_err(failed)?;
-    if let Found::Newer(version) = file.found() {
-        let what = format!("schema version {version}");
-        return Err(failed(crate::buffer::BufferError::Foreign { path: args.path.clone(), what }));
-    }
+    let (file, damaged) = opened(&args.path)?;
     let written = match &args.output {
         Some(path) => {
             let mut output = BufWriter::new(File::create(path)?);
-            write_all(&file, args.rejected, &mut output).and_then(|missing| output.flush().map(|()| missing))
+            write_all(&file, args.rejected, &mut output).and_then(|unread| output.flush().map(|()| unread))
         }
         None => write_all(&file, args.rejected, &mut BufWriter::new(out)),
     };
     match written {
-        Ok(0) => Ok(ExitCode::SUCCESS),
-        Ok(missing) => {
-            note(&format!("{missing} readings can't be read; headwater buffer verify tells more"));
+        Ok(None) if damaged => Ok(ExitCode::FAILURE),
+        Ok(None) => Ok(ExitCode::SUCCESS),
+        Ok(Some(unread)) => {
+            note(&format!("{unread}; headwater buffer verify tells more"));
             Ok(ExitCode::FAILURE)
         }
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS), // `| head` has seen enough
@@ -69,8 +65,8 @@ pub fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<ExitCode, Failed
     }
 }
 
-/// Returns how many readings can't be read.
-fn write_all(file: &ColdFile, rejected: bool, out: &mut dyn Write) -> std::io::Result<u64> {
+/// Returns what can't be read.
+fn write_all(file: &ColdFile, rejected: bool, out: &mut dyn Write) -> std::io::Result<Option<String>> {
     let lanes = file.lanes().unwrap_or_default();
     let lane_of = |id| lanes.iter().map(|lane| &lane.lane).find(|lane| lane.id == id);
     let mut missing = 0;
@@ -85,7 +81,7 @@ fn write_all(file: &ColdFile, rejected: bool, out: &mut dyn Write) -> std::io::R
             let reading = line_of(lane, &run.to_string(), seq, key, &data);
             writeln!(out, "{{\"at\":{},\"reason\":{},\"reading\":{reading}}}", at.0, json!(reason))?;
         }
-        return Ok(missing);
+        return Ok(unread(missing, 0));
     }
     let mut chunks = file.chunks();
     for item in chunks.by_ref() {
@@ -95,7 +91,7 @@ fn write_all(file: &ColdFile, rejected: bool, out: &mut dyn Write) -> std::io::R
             None => missing += item.readings,
         }
     }
-    Ok(missing.max(u64::from(chunks.damaged_pages() > 0)))
+    Ok(unread(missing, chunks.damaged_pages()))
 }
 
 /// Returns how many readings were written.

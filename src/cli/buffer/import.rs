@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -11,10 +11,10 @@ use std::{
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::{failed, not_in_use, note};
+use super::{failed, note, opened};
 use crate::{
     agent,
-    buffer::{self, Chunk, LaneId, Layout, cold::ColdFile, import::Imported},
+    buffer::{self, BufferError, Chunk, LaneId, Layout, import::Imported},
     cli::{ConfigArgs, Failed, load},
     config::{Config, Encoding, Files},
     ingest,
@@ -31,7 +31,7 @@ use crate::{
 /// and what is in the buffer already is left out, so the command can be repeated. The agent sends imported readings first, after its
 /// next start. From JSON lines bytes come back as the base64 text that they were exported as; a buffer file keeps them.
 ///
-/// Stop the agent first. Exit code: 0 when everything came over; 1 when some could not be read; 3 when the buffer is in use.
+/// Stop the agent first. Exit code: 0 when everything came over; 1 when the file is damaged; 3 when the buffer is in use.
 #[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -68,20 +68,19 @@ struct Line {
 /// Brings the file's readings into the buffer of the configuration.
 pub fn import(args: &ImportArgs, env: &[(String, String)]) -> Result<ExitCode, Failed> {
     let config = load(&args.config, env, Files::Skipped)?.config;
-    not_in_use(&args.path)?;
     let target = config.device.state_dir.join("buffer.db");
     let max_size = config.buffer.max_size.0;
     let layouts: Vec<Layout> =
         config.streams.iter().flat_map(|(name, stream)| agent::layouts_of(&config.device.id, name, stream)).collect();
-    let mut unread = 0;
-    let imported = if is_text(&args.path)? {
-        let mut lines =
-            Lines { config: &config, layouts: &layouts, text: BufReader::new(File::open(&args.path)?), next: None, unread: 0 };
+    let (mut missing, mut damaged) = (0, false);
+    let imported = if let Some(text) = text_of(&args.path)? {
+        let mut lines = Lines { config: &config, layouts: &layouts, text: BufReader::new(text), next: None, unread: 0 };
         let imported = buffer::import::import(&target, max_size, &[], lines.by_ref());
-        unread += lines.unread;
+        missing += lines.unread;
         imported
     } else {
-        let file = ColdFile::open(&args.path).map_err(failed)?;
+        let file;
+        (file, damaged) = opened(&args.path)?;
         let lanes = file.lanes().unwrap_or_default();
         let mut chunks = file.chunks();
         let known = |lane: LaneId| lanes.iter().map(|known| &known.lane).find(|known| known.id == lane);
@@ -89,16 +88,16 @@ pub fn import(args: &ImportArgs, env: &[(String, String)]) -> Result<ExitCode, F
             let layout = known(item.lane).map(|lane| lane.layout.clone());
             let layout = layout.or_else(|| buffer::guess(&layouts, item.chunk.as_ref()?).cloned());
             let found = layout.zip(item.chunk);
-            unread += if found.is_none() { item.readings } else { 0 };
+            missing += if found.is_none() { item.readings } else { 0 };
             found
         });
         let imported = buffer::import::import(&target, max_size, &file.settings(), found);
-        unread += u64::from(unread == 0 && chunks.damaged_pages() > 0);
+        damaged |= chunks.damaged_pages() > 0;
         imported
     };
     let Imported { readings, known } = imported.map_err(failed)?;
-    note(&format!("{readings} readings imported, {known} were here already, {unread} can't be read"));
-    Ok(if unread == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    note(&format!("{readings} readings imported, {known} were here already, {missing} can't be read"));
+    Ok(if missing == 0 && !damaged { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What an import takes of `text`, and how many of its lines it does not.
@@ -110,11 +109,17 @@ pub(crate) fn taken_from(config: &Config, text: &[u8]) -> (Vec<(Layout, Chunk)>,
     (lines.by_ref().collect(), lines.unread)
 }
 
-/// A database begins with its magic, or with anything that is no text.
-fn is_text(path: &Path) -> std::io::Result<bool> {
-    let mut head = Vec::new();
-    File::open(path)?.take(16).read_to_end(&mut head)?;
-    Ok(head.first() == Some(&b'{'))
+/// The file, if it is lines of JSON. A database begins with its magic, or with anything that is no text; one whose log alone is left is not
+/// there.
+fn text_of(path: &Path) -> Result<Option<File>, Failed> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed(BufferError::Read { path: path.into(), source: source.into() })),
+    };
+    let mut first = [0];
+    let is_text = file.read(&mut first).is_ok_and(|read| first[..read] == *b"{");
+    Ok(if is_text { Some(File::open(path)?) } else { None })
 }
 
 /// Joins the lines of an export to chunks.

@@ -11,7 +11,10 @@ use clap::{Args, Subcommand};
 
 use self::{drain::DrainArgs, export::ExportArgs, import::ImportArgs, verify::VerifyArgs};
 use super::{Failed, IN_USE};
-use crate::buffer::{self, BufferError};
+use crate::buffer::{
+    self, BufferError,
+    cold::{ColdFile, Found},
+};
 
 /// Checks, reads, fills and empties a buffer file that no agent has open
 ///
@@ -50,6 +53,37 @@ fn not_in_use(path: &Path) -> Result<(), Failed> {
     match buffer::owner_of(path) {
         Some(owner) => Err(failed(BufferError::InUse { path: path.into(), by: Some(owner) })),
         None => Ok(()),
+    }
+}
+
+/// Opens a file to read it, which no process has open. Says what is damaged of it, and whether anything is: what can be read is read all
+/// the same. Errors: it is of a later version, or another program's.
+fn opened(path: &Path) -> Result<(ColdFile, bool), Failed> {
+    not_in_use(path)?;
+    let file = ColdFile::open(path).map_err(failed)?;
+    let what = match file.found() {
+        Found::Nothing | Found::Buffer => return Ok((file, false)),
+        Found::Damaged(what) => {
+            let remedy = if file.lacks_its_log() {
+                "of a copy, the file that ends in -wal is needed too: the last readings may be in there"
+            } else {
+                "headwater buffer verify tells more"
+            };
+            note(&format!("{} is damaged: {what}; {remedy}", path.display()));
+            return Ok((file, true));
+        }
+        Found::Newer(version) => format!("schema version {version}"),
+        Found::Foreign => "another program's database".to_owned(),
+    };
+    Err(failed(BufferError::Foreign { path: path.into(), what }))
+}
+
+/// What can't be read of a file, for people; none when all can be.
+fn unread(readings: u64, pages: u64) -> Option<String> {
+    match (readings, pages) {
+        (0, 0) => None,
+        (0, _) => Some(format!("pages that can't be read: {pages}; whether there were readings on them is not known")),
+        _ => Some(format!("{readings} readings can't be read")),
     }
 }
 
