@@ -13,6 +13,7 @@ use crate::support::{
     consumer::{ONCE, Reading},
     gateway::{Gateway, Plan},
     process::Picture,
+    sleep::Sleep,
 };
 
 const HOUR: i64 = 3600;
@@ -197,6 +198,38 @@ async fn a_machine_that_was_suspended_goes_on_where_it_was() {
 
     assert_eq!(gateway.everything_arrives().await.unmarked, 0);
     gateway.agent.shows_within(Duration::from_mins(1), "all is well", |status| status.problems().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_machine_that_slept_for_hours_has_a_clock_that_was_right_all_the_time() {
+    const HOURS: i64 = 9;
+    let mut gateway = Gateway::new().set("buffer.hold", "50ms").installs().await;
+    // A time server has set the clock, so that any jump of it makes it unsure.
+    let folder = gateway.agent.dir().join("timesync");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("synchronized"), "").unwrap();
+    let mut sleep = Sleep::of(&mut gateway.agent);
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.cloud.away();
+    let before = clock::now().0;
+    gateway.field.publishes(100).await;
+    gateway.holds(100).await;
+    let after = clock::now().0;
+
+    sleep.takes_hours(&gateway.agent, HOURS);
+    gateway.field.publishes(100).await;
+    gateway.holds(200).await;
+    gateway.cloud.back();
+
+    assert_eq!(gateway.everything_arrives().await, ONCE);
+    let readings = gateway.cloud.readings("plant-readings");
+    assert_eq!(readings.iter().filter(|reading| reading.clk.is_some()).count(), 0, "nobody has set it");
+    assert!(readings[..100].iter().all(|reading| (before - 1..=after + 1).contains(&reading.ts)));
+    let awake = after + HOURS * HOUR * 1000;
+    assert!(readings[100..].iter().all(|reading| (awake - 1..awake + HOUR * 1000).contains(&reading.ts)));
+    assert_eq!(gateway.agent.status().await.text("/clock/state"), "right");
+    gateway.agent.stops().await;
 }
 
 #[tokio::test]

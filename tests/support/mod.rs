@@ -12,6 +12,7 @@
 //! | [`gateway`], [`field`], [`cloud`] | a whole installation, in the words of the people who run one |
 //! | [`files`] | the folder that a stream leads to instead of the cloud |
 //! | [`clock`] | the gateway's wall clock, set as a test likes |
+//! | [`sleep`] | a machine that is suspended |
 //! | [`cable`] | what the agent reaches the broker through; can be muted and cut |
 //! | [`line`] | what the agent reaches the endpoint through; slow, silent, broken, or swallowing what is large |
 //! | [`namespaces`] | a network of the kernel's own between a gateway and the cloud, thin and lossy; takes root |
@@ -56,6 +57,7 @@ pub mod part;
 pub mod process;
 pub mod publisher;
 pub mod serial;
+pub mod sleep;
 
 use std::{
     fmt::Display,
