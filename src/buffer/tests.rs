@@ -184,6 +184,7 @@ async fn a_full_buffer_drops_the_oldest_and_the_ledger_says_how_many() {
     }
     let files = size(&bench.settings.path) + size(&bench.dir.path().join("buffer.db-wal"));
     assert!(files <= bench.settings.max_size, "{files}");
+    assert!(bench.status.lock().problems["overflow"].remedy.contains("raise max_size"));
     bench.ledger_balances();
     let dropped = bench.status.lock().ledger_total().dropped.get(Reason::DropOldest);
 

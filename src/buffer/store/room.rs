@@ -49,9 +49,13 @@ impl Store {
 
     /// Pages in use, and how many there may be.
     pub(in crate::buffer) fn pages(&self) -> (u64, u64) {
+        (self.pages_used, self.bound().min(self.page_count + self.growth()))
+    }
+
+    /// Pages that readings may have by the bound that was set.
+    fn bound(&self) -> u64 {
         // The b-tree's inner pages and the small tables need room too.
-        let own = self.page_budget - self.page_budget / 32 - 16;
-        (self.pages_used, own.min(self.page_count + self.growth()))
+        self.page_budget - self.page_budget / 32 - 16
     }
 
     /// Pages by which the database may grow without taking what is to be kept free.
@@ -77,9 +81,13 @@ impl Store {
         }
     }
 
-    /// Whether the file system has less than is to be kept free for others.
+    /// Whether it is the file system that leaves no room, and not a bound that was set: what is free there is kept for others, or the
+    /// file's own work needs it.
     pub(in crate::buffer) fn is_squeezed(&self) -> bool {
-        self.free() < self.keep_free || !self.reserve.is_held()
+        // What one more commit may need: its megabyte, and a chunk beyond that.
+        const COMMIT: u64 = (2 << 20) / PAGE_BYTES;
+        let limit = self.page_count + self.growth();
+        !self.reserve.is_held() || limit < self.bound() && self.pages_used + COMMIT > limit
     }
 
     /// Bytes of all files together, now.

@@ -234,6 +234,9 @@ async fn whatever_gives_way_others_have_what_is_kept_free_for_them() {
         }
 
         let status = bench.status.clone();
+        let remedies: Vec<String> = status.lock().problems.values().map(|problem| problem.remedy.clone()).collect();
+        assert!(remedies.iter().all(|remedy| remedy.contains("make room on the disk")), "{when_full:?}: {remedies:?}");
+        assert_eq!(remedies.len(), 1, "{when_full:?}: {remedies:?}");
         let bench = bench.close().await;
         let ledger = status.lock().ledger_total();
         assert!(ledger.balances(), "{when_full:?}: {ledger:?}");
@@ -245,6 +248,22 @@ async fn whatever_gives_way_others_have_what_is_kept_free_for_them() {
         assert_eq!([oldest, newest, thinned], wanted, "{when_full:?}");
         assert!(size(&bench.settings.path) > 5 << 20, "{when_full:?}: the room there is was used");
     }
+}
+
+#[tokio::test]
+async fn a_stream_at_its_own_bound_does_not_ask_for_room_on_a_disk_that_has_some() {
+    let Some(disk) = Disk::with(32) else { return };
+    let mut bench = Bench::new().close().await;
+    bench.settings.path = disk.dir.path().join("buffer.db");
+    bench.settings.max_size = 64 << 20;
+    bench.settings.streams = [("s".to_owned(), StreamRules { max_size: Some(1_000_000), ..StreamRules::default() })].into();
+    let mut bench = bench.open();
+
+    for n in 0..20_u8 {
+        bench.holds(vec![n; 100_000]).await;
+    }
+
+    assert!(bench.status.lock().problems["overflow"].remedy.contains("raise max_size"));
 }
 
 #[tokio::test]

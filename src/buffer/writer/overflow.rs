@@ -210,7 +210,7 @@ impl Writer {
         };
         self.full_at = Some(now);
         let remedy = if self.store.is_squeezed() {
-            "make room on the disk: it has less than keep_free of [buffer] left"
+            "make room on the disk: there is none left beside what keep_free of [buffer] keeps for others"
         } else {
             "get the uplink back, or raise max_size of [buffer] and, if it has one, of the stream"
         };
