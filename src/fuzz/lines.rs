@@ -45,7 +45,9 @@ static SETTINGS: LazyLock<Config> =
 
 /// No line comes twice, and none is gone without a word; a chunk is as many records as it says.
 pub fn target(data: &[u8]) {
-    let lines = data.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count() as u64;
+    // A vertical tab is blank to some, and to others not.
+    let is_blank = |line: &&[u8]| std::str::from_utf8(line).is_ok_and(|line| line.trim().is_empty());
+    let lines = data.split(|byte| *byte == b'\n').filter(|line| !is_blank(line)).count() as u64;
     let (chunks, unread) = taken_from(&SETTINGS, data);
     let mut taken = 0;
     for (_, chunk) in &chunks {
