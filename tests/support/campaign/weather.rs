@@ -8,13 +8,19 @@ use super::{chance::Chance, tally::Tally};
 use crate::support::cloud::Cloud;
 
 /// Failures that pass by themselves; those that someone has to mend wait a minute before the next attempt, and have their own tests.
-const FAILURES: [(&str, Failure); 9] = [
+const FAILURES: [(&str, Failure); 15] = [
     ("500", Failure::InternalFailure),
     ("whole request throttled", Failure::Code("ThrottlingException")),
     ("proxy's 502 page", Failure::BadGateway),
     ("503", Failure::Unavailable),
     ("answer that is no JSON", Failure::Garbage),
     ("answer with a record too few", Failure::TooFewRecords),
+    ("half an answer, after storing", Failure::HalfAnAnswer),
+    ("answer with a record too many", Failure::TooManyRecords),
+    ("200 with an error inside", Failure::ErrorInside),
+    ("200 with a page", Failure::Page(200)),
+    ("answer in gzip", Failure::Gzip),
+    ("no answer ever", Failure::Never),
     ("every second record refused", Failure::RefuseEvery(2)),
     ("connection dropped after storing", Failure::StoreThenClose),
     ("connection dropped before storing", Failure::CloseBeforeStore),
@@ -49,7 +55,7 @@ impl Weather {
             },
             5 => Self::Throttled(chance.between(1, 20)),
             6 => Self::Refusing(chance.between(10, 70)),
-            _ => Self::Failing(usize::try_from(chance.between(0, 9)).expect("it is small"), chance.between(1, 5)),
+            _ => Self::Failing(chance.between(0, FAILURES.len() as u64).try_into().expect("it is small"), chance.between(1, 5)),
         }
     }
 
