@@ -96,17 +96,31 @@ fn damaged(plan: Plan, end: End, damage: fn(&mut Files)) -> Files {
     (0..plan.steps).for_each(|_| workload.step());
     match end {
         End::Closed => workload.closes(),
-        // Whatever was in the database by then, these are in the log alone.
-        End::PowerCut => (0..4).for_each(|_| {
-            workload.appends();
-            workload.settled();
-        }),
+        // Whatever was in the database by then, these are in the log alone, and the log did not begin anew with the last one: what is
+        // damaged of a single commit looks as if the power had cut it.
+        End::PowerCut => {
+            let log = beside(&workload.settings.path, "-wal");
+            let mut appended = 0;
+            while appended < 4 || commits_in(&fs::read(&log).unwrap()) < 2 {
+                workload.appends();
+                workload.settled();
+                appended += 1;
+            }
+        }
     }
     let mut left = files(workload.settings.path.parent().unwrap());
     left.remove("buffer.db-reserve");
     drop(workload.ends());
     damage(&mut left);
     left
+}
+
+/// Commits since the log began anew. Source: SQLite file format, section 4.1.
+fn commits_in(log: &[u8]) -> usize {
+    let salts = log.get(16..24);
+    let frames = log.get(32..).unwrap_or_default().chunks(24 + PAGE);
+    let own = frames.take_while(|frame| frame.get(8..16) == salts);
+    own.filter(|frame| frame[4..8] != [0; 4]).count()
 }
 
 /// Sets aside and salvages what `damage` leaves, and cuts the power at each point of that.
