@@ -103,7 +103,7 @@ pub fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<ExitCode, Failed
         wrong.push(what);
     }
     if chunks.damaged_pages() > 0 {
-        wrong.push(format!("{} pages of its chunks can't be read", chunks.damaged_pages()));
+        wrong.push(format!("pages of its chunks that can't be read: {}", chunks.damaged_pages()));
     }
     if damaged > 0 {
         wrong.push(format!("{damaged} readings are not what was written"));
