@@ -36,6 +36,7 @@ use self::{
     serial::Scale,
 };
 use crate::{
+    clock,
     config::{
         BufferConfig, Config, CredentialsConfig, DestinationConfig, DeviceConfig, HttpConfig, KinesisConfig, MqttConfig,
         SerialConfig, SourceConfig, StreamConfig,
@@ -285,15 +286,22 @@ impl Stage {
         let started = Instant::now();
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let (mut was_away, mut explained) = (false, false);
         loop {
             seconds.tick().await;
             let second = started.elapsed().as_secs();
             let scene = script::scene(second, self.options.seconds);
+            let away = matches!(scene, Scene::Away(_));
+            if was_away && !away && !explained {
+                println!("{}", script::WHY_SLOWLY);
+                explained = true;
+            }
+            was_away = away;
             match scene {
                 Scene::Away(_) => self.cloud.away(),
                 Scene::There(_) => self.cloud.back(),
             }
-            println!("{}", script::line(second, &self.status.lock(), scene));
+            println!("{}", script::line(second, &self.status.lock(), scene, clock::now()));
             if self.options.seconds.is_some_and(|length| second >= length) {
                 return;
             }

@@ -2,7 +2,7 @@
 //!
 //! Pure: seconds in, decisions and lines out.
 
-use crate::{demo::sensors::Sent, status::State, web::report::Activity};
+use crate::{demo::sensors::Sent, reading::Timestamp, status::State, web::report::Activity};
 
 /// Seconds from one outage to the next in a demo without an end.
 const CYCLE: u64 = 60;
@@ -32,14 +32,20 @@ pub fn scene(second: u64, length: Option<u64>) -> Scene {
     }
 }
 
+/// Why nothing happens in the first seconds in which the uplink is there again, and little in the next.
+pub const WHY_SLOWLY: &str = "        the uplink is back; who was cut off for ten seconds asks again after a time by chance, and begins slowly, \
+                              because a thousand gateways may come back with it";
+
 /// One line on how the agent is: `12 s  sending    received 1,234  delivered 1,200  buffered 34   uplink away for 3 s more`.
-pub fn line(second: u64, state: &State, scene: Scene) -> String {
+pub fn line(second: u64, state: &State, scene: Scene, now: Timestamp) -> String {
     let ledger = state.ledger_total();
     let (received, delivered, buffered) = (grouped(ledger.received), grouped(ledger.delivered), grouped(ledger.buffered));
-    let uplink = match scene {
-        Scene::There(Some(left)) => format!("uplink away in {left} s"),
-        Scene::There(None) => "uplink there".into(),
-        Scene::Away(left) => format!("uplink away for {left} s more"),
+    let asked_again = state.links.values().find_map(|link| link.retry_at).map(|at| at.0.saturating_sub(now.0).max(0));
+    let uplink = match (scene, asked_again) {
+        (Scene::There(_), Some(ms)) => format!("uplink there, asked again in {} s", (ms + 999) / 1000),
+        (Scene::There(Some(left)), None) => format!("uplink away in {left} s"),
+        (Scene::There(None), None) => "uplink there".into(),
+        (Scene::Away(left), _) => format!("uplink away for {left} s more"),
     };
     let doing = Activity::of(state).name();
     format!("{second:>4} s  {doing:<9}  received {received:>7}  delivered {delivered:>7}  buffered {buffered:>6}   {uplink}")
@@ -98,9 +104,13 @@ mod tests {
         status.delivered("readings", 1_200);
         status.link("cloud", |link| link.error = Some("no answer".into()));
 
-        let line = line(12, &status.lock(), Scene::Away(3));
+        let said = |scene| line(12, &status.lock(), scene, Timestamp(50_000));
 
-        assert_eq!(line, "  12 s  buffering  received   1,234  delivered   1,200  buffered     34   uplink away for 3 s more");
+        let start = "  12 s  buffering  received   1,234  delivered   1,200  buffered     34   ";
+        assert_eq!(said(Scene::Away(3)), format!("{start}uplink away for 3 s more"));
+        assert_eq!(said(Scene::There(Some(9))), format!("{start}uplink away in 9 s"));
+        status.link("cloud", |link| link.retry_at = Some(Timestamp(53_100)));
+        assert_eq!(said(Scene::There(Some(9))), format!("{start}uplink there, asked again in 4 s"));
     }
 
     #[test]
