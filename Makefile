@@ -32,7 +32,7 @@ bench: ## the figures of the README; ONLY="path wear card drain deep scenario me
 	FIGURES_AGENT=$(CURDIR)/target/bench/release/headwater $(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
 
 fleet-sim: ## fleets of gateways that come back at once, in simulated time: the README's table, and target/fleet-sim.svg
-	$(CARGO) test --locked --config 'profile.dev.package.headwater.opt-level=3' --test fleet_simulation -- --ignored --nocapture
+	$(CARGO) test --locked --config 'profile.dev.package.headwater.opt-level=3' --test fleet_simulation -- --ignored --nocapture --test-threads=1
 
 fuzz: ## libFuzzer on every decoder; FUZZ_SECONDS=30 for each
 	@CARGO="$(CARGO)" FUZZ_SECONDS="$(or $(FUZZ_SECONDS),30)" sh fuzz/run.sh

@@ -255,11 +255,11 @@ impl Stream {
         }
         let waiting: Vec<Waiting> = self.lanes.iter().map(|lane| waiting(&lane.lane)).collect();
         let may_send = self.may_send(train, &waiting);
-        let linger = if hurry { Duration::ZERO } else { self.linger };
         let count = self.lanes.len();
         let ready_at = |index: usize| {
             let lane = &self.lanes[index];
-            let own = lane.ready_at(waiting[index], at_most.min(OUR_MAX_RECORD.as_len()), self.many(), linger);
+            let company = if hurry { Duration::ZERO } else { self.linger.max(self.flows[lane.flow].pace.company()) };
+            let own = lane.ready_at(waiting[index], self.record_bytes(index, at_most), self.many(), company);
             own.max(self.flows[lane.flow].ready_at()).unwrap_or(now)
         };
         let candidates = (self.turn..self.turn + count)

@@ -266,6 +266,16 @@ fn all_parts_of_a_lane_keep_to_the_rate_of_their_shard() {
 }
 
 #[test]
+fn while_its_rate_is_low_what_is_live_gathers_longer_than_its_linger() {
+    let (mut stream, now) = (stream_that_drains(DrainOrder::LiveFirst, 1), Instant::now());
+    let a_little = |_: &Lane| Waiting { readings: 1, bytes: 100, since: Some(now), expected: false };
+    stream.begin_slowly();
+    let Next::Wait(until) = stream.next(now, Train::Live, a_little, 1 << 20, false) else { panic!("it waits for company") };
+    assert!((Duration::from_millis(1500)..Duration::from_millis(1600)).contains(&(until - now)), "{:?}", until - now);
+    assert_eq!(lanes_of(stream.next(now, Train::Live, a_little, 1 << 20, true)), [0], "unless there is no time left");
+}
+
+#[test]
 fn an_older_layout_drains_beside_what_is_live() {
     let (mut stream, now) = (stream_that_drains(DrainOrder::LiveFirst, 2), Instant::now());
     stream.lanes[0].older = true;
