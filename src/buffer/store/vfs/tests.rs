@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, fs, ops::Range};
 
+use rusqlite::ffi::sqlite3_io_methods;
 use tempfile::TempDir;
 
 use super::*;
@@ -16,14 +17,17 @@ const JOINED: &CStr = c"headwater-joined-counted";
 thread_local! {
     static WRITES: Cell<u64> = const { Cell::new(0) };
     static BYTES: Cell<u64> = const { Cell::new(0) };
+    static READS: Cell<u64> = const { Cell::new(0) };
     /// Writes that find the disk full.
     static FULL: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
+type Read = unsafe extern "C" fn(*mut sqlite3_file, *mut c_void, c_int, sqlite3_int64) -> c_int;
 type Write = unsafe extern "C" fn(*mut sqlite3_file, *const c_void, c_int, sqlite3_int64) -> c_int;
 
 /// The same for all of SQLite's own files, whereas other methods differ between a database and its journals.
 static WRITE: OnceLock<Write> = OnceLock::new();
+static READ: OnceLock<Read> = OnceLock::new();
 
 fn register_counted() {
     static REGISTERED: OnceLock<()> = OnceLock::new();
@@ -51,7 +55,9 @@ unsafe extern "C" fn open_counted(
         if code == SQLITE_OK {
             let own = *(*file).pMethods;
             WRITE.get_or_init(|| own.xWrite.unwrap());
-            (*file).pMethods = Box::leak(Box::new(sqlite3_io_methods { xWrite: Some(write_counted), ..own }));
+            READ.get_or_init(|| own.xRead.unwrap());
+            let counted = sqlite3_io_methods { xRead: Some(read_counted), xWrite: Some(write_counted), ..own };
+            (*file).pMethods = Box::leak(Box::new(counted));
         }
         code
     }
@@ -66,6 +72,12 @@ unsafe extern "C" fn write_counted(file: *mut sqlite3_file, data: *const c_void,
     let code = unsafe { WRITE.get().unwrap()(file, data, if full { bytes / 2 } else { bytes }, offset) };
     BYTES.set(BYTES.get() + u64::try_from(bytes).unwrap());
     if full { ffi::SQLITE_FULL } else { code }
+}
+
+unsafe extern "C" fn read_counted(file: *mut sqlite3_file, data: *mut c_void, bytes: c_int, offset: sqlite3_int64) -> c_int {
+    READS.set(READS.get() + 1);
+    // SAFETY: the file is open, and there is room.
+    unsafe { READ.get().unwrap()(file, data, bytes, offset) }
 }
 
 fn full_at(writes: Range<u64>) {
@@ -272,4 +284,26 @@ fn a_commit_of_fifty_kilobytes_is_one_write() {
     connection.execute_batch("INSERT INTO t VALUES (2, zeroblob(50000))").unwrap();
 
     assert_eq!(WRITES.get(), 1);
+}
+
+#[test]
+fn the_pages_of_a_chunk_are_read_with_few_calls_from_the_log_and_from_the_file() {
+    register_counted();
+    for log in [true, false] {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("buffer.db");
+        full_at(0..0);
+        let connection = database(&path, JOINED, "WAL").unwrap();
+        connection.execute_batch("INSERT INTO t VALUES (1, zeroblob(50000)), (2, zeroblob(50000))").unwrap();
+        if !log {
+            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        }
+        READS.set(0);
+
+        connection.execute_batch("DELETE FROM t WHERE id = 1").unwrap();
+
+        let pages = 50_000 / 2044;
+        assert!(READS.get() < pages / 4, "{} reads of {pages} pages", READS.get());
+        assert_eq!(rows(&connection), [(2, 50000, crc32c::crc32c(&vec![0; 50000]))]);
+    }
 }
