@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what `make cross` needs, where it is missing: zig as C compiler and linker for every board, from PyPI and pinned by hash, and
-# Rust's standard library for each board. Nothing outside target/tools changes but the Rust toolchain.
+# the sources of Rust's standard library. Nothing outside target/tools changes but the Rust toolchain.
 #
-# Usage: sh cross/setup.sh TARGET...      as Rust names them
+# Usage: sh cross/setup.sh
 #
 # Exits with 75 when something could not be downloaded, so that whoever may go on without it can tell.
 set -eu
@@ -35,21 +35,13 @@ zig_comes_from_pypi() {
     cp cross/requirements.txt "$stamp"
 }
 
-has() {
-    rustup component list --installed 2>/dev/null | grep -qx "$1"
-}
-
+# The sources of Rust's own library, which is built for each board; see cross/build.sh.
 rust_comes_from_rustup() {
     command -v rustup >/dev/null 2>&1 || fail "rustup is missing; install Rust by https://rustup.rs"
-    for target; do
-        case $target in
-        # For the oldest Raspberry Pis Rust's own library is built as well; see cross/build.sh.
-        arm-*) has rust-src || rustup --quiet component add rust-src >"$log" 2>&1 || not_here rust-src ;;
-        *) has "rust-std-$target" || rustup --quiet target add "$target" >"$log" 2>&1 || not_here "Rust for $target" ;;
-        esac
-    done
+    rustup component list --installed 2>/dev/null | grep -qx rust-src && return
+    rustup --quiet component add rust-src >"$log" 2>&1 || not_here rust-src
 }
 
 mkdir -p target/tools
 zig_comes_from_pypi
-rust_comes_from_rustup "$@"
+rust_comes_from_rustup

@@ -2,25 +2,27 @@
 # Builds for boards, and holds each binary to the specification under qemu-user: the field, the cloud and the tests are this machine's, the
 # agent between them is the board's.
 #
-# Usage: sh cross/test.sh [ARCH...]      as cross/build.sh names them; without ARCH: arm64 armv6
+# Usage: sh cross/test.sh [ARCH...]      as cross/build.sh names them; without ARCH: arm64 armhf
 #
 # A board whose compiler or library can't be downloaded is left out, and that is said; everything else that goes wrong is a failure.
 set -eu
 
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
-[ $# -gt 0 ] || set -- arm64 armv6
+[ $# -gt 0 ] || set -- arm64 armhf
 
-# Prints the command that runs this board's programs. The wall clock of a test is set by libfaketime in front of the emulator, which
-# must not hand it on; and the emulator knows no serial ports by their names, but for what cross/termios2.c does about it.
+# Prints the command that runs this board's programs; this machine's own need none. The wall clock of a test is set by libfaketime in
+# front of the emulator, which must not hand it on; and the emulator knows no serial ports by their names, but for what cross/termios2.c
+# does about it.
 emulator_of() {
     case $1 in
     arm64) echo qemu-aarch64 -L /usr/aarch64-linux-gnu -U LD_PRELOAD -E "LD_PRELOAD=$(serial_ports aarch64-linux-gnu)" ;;
     arm64-musl) echo qemu-aarch64 -U LD_PRELOAD ;;
     armhf) echo qemu-arm -cpu cortex-a7 -L /usr/arm-linux-gnueabihf -U LD_PRELOAD -E "LD_PRELOAD=$(serial_ports arm-linux-gnueabihf)" ;;
     armv6) echo qemu-arm -cpu arm1176 -U LD_PRELOAD ;;
+    amd64) ;;
     *)
-        echo "cross/test.sh: $1 is not emulated; arm64, arm64-musl, armhf and armv6 are" >&2
+        echo "cross/test.sh: no ARCH is called $1; arm64, arm64-musl, armhf, armv6 and amd64 are" >&2
         exit 2
         ;;
     esac
@@ -35,7 +37,7 @@ serial_ports() {
 # A static program takes no library along, so those do without the sentences about a serial line.
 sentences_for() {
     case $1 in
-    arm64 | armhf) echo boards:: power:: life:: delivery:: ;;
+    arm64 | armhf | amd64) echo boards:: power:: life:: delivery:: ;;
     *) echo boards:: power:: ;;
     esac
 }
