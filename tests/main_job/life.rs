@@ -18,8 +18,11 @@ async fn systemd_is_told_that_it_is_ready_without_broker_port_or_uplink_how_it_i
     gateway.agent.is_started_by_systemd();
 
     gateway.agent.start();
-    gateway.agent.tells_systemd("READY=1").await;
-    gateway.agent.tells_systemd("STATUS=sending; nothing waits; ").await; // and what is wrong
+    let ready = gateway.agent.tells_systemd("READY=1").await;
+    let status = "STATUS=sending; nothing waits; "; // and what is wrong
+    if !ready.contains(status) {
+        gateway.agent.tells_systemd(status).await;
+    }
     gateway.agent.tells_systemd("WATCHDOG=1").await;
 
     gateway.agent.terminates();
