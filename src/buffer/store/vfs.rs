@@ -1,5 +1,5 @@
-//! Fewer and larger writes and reads: a thin VFS over SQLite's own, which joins those that follow each other in a [`file`]. It is also
-//! where bytes are counted, for the wear.
+//! Fewer and larger writes and reads: a thin VFS over SQLite's own, which joins those that follow each other in a file. It is also where
+//! bytes are counted, for the wear.
 
 #![allow(unsafe_code, reason = "a VFS is a table of C functions, and the only way between SQLite and its files")]
 
