@@ -132,7 +132,7 @@ async fn a_reading_that_was_delivered_and_not_yet_deleted_has_one_name() {
     gateway.agent.shows("it knows that they are delivered", |status| status.count("/ledger/delivered") == 100).await;
 
     gateway.agent.power_off().await;
-    gateway.agent.start();
+    gateway.agent.start_until("running").await; // until it has opened its buffer it does not know what waits
 
     assert_eq!(gateway.everything_arrives().await, Repeats { same_name: 100, ..ONCE });
 }

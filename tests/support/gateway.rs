@@ -105,7 +105,6 @@ impl Gateway {
             Err(format!("{seen}; {status:?}; {:?}", cloud.counts()))
         })
         .await;
-        agent.logs("running").await; // until it has opened its buffer it does not know what waits
         let status = agent.shows("nothing waits", |status| status.count("/ledger/buffered") == 0).await;
         status.balances();
         assert_eq!(self.cloud.counts().broken_rules, 0, "no request was over a limit");
