@@ -3,7 +3,9 @@
 //! A chunk is a chain of pages, and SQLite walks it twice, to read it and to delete it, with one call a page. Its cache is too small to
 //! still have them the second time, and one that were not would be most of what the agent takes.
 
-/// What one call reads: 16 pages, or a few more than half of a commit's.
+use std::ops::Range;
+
+/// What one call reads: 16 pages.
 pub(super) const AHEAD_BYTES: usize = 32 << 10;
 /// Pages of a WAL lie that far apart, by the header of a frame. Source: SQLite file format, section 4.1.
 const FRAME_HEADER_BYTES: u64 = 24;
@@ -15,12 +17,14 @@ pub(super) struct Ahead {
     offset: u64,
     /// Where the last read ended.
     end: u64,
+    /// From where it could not be filled: the file ends there, or a sector can't be read, which a worn card takes seconds to say.
+    barren: Range<u64>,
 }
 
 impl Ahead {
-    /// Whether a read at `offset` follows the last one, so that others will follow it.
-    pub(super) fn follows(&self, offset: u64) -> bool {
-        offset.checked_sub(self.end).is_some_and(|gap| gap <= FRAME_HEADER_BYTES)
+    /// Whether to fill it from `offset`, because a read there follows the last one, so that others will follow it.
+    pub(super) fn is_wanted(&self, offset: u64) -> bool {
+        !self.barren.contains(&offset) && offset.checked_sub(self.end).is_some_and(|gap| gap <= FRAME_HEADER_BYTES)
     }
 
     /// The `bytes` at `offset`, if all of them are known.
@@ -40,12 +44,14 @@ impl Ahead {
         self.offset = offset;
         if !read(&mut self.bytes) {
             self.forget();
+            self.barren = offset..offset.saturating_add(AHEAD_BYTES as u64);
         }
     }
 
     /// Forgets all, because the file changes.
     pub(super) fn forget(&mut self) {
         self.bytes.clear();
+        self.barren = 0..0;
     }
 }
 
@@ -63,11 +69,28 @@ mod tests {
     }
 
     #[test]
-    fn a_page_or_a_frame_further_on_follows() {
+    fn it_is_wanted_where_a_page_or_a_frame_follows() {
         let mut ahead = Ahead::default();
         ahead.ends(2048);
-        assert!(ahead.follows(2048) && ahead.follows(2048 + 24));
-        assert!(!ahead.follows(2047) && !ahead.follows(2048 + 25) && !ahead.follows(4096));
+        assert!(ahead.is_wanted(2048) && ahead.is_wanted(2048 + 24));
+        assert!(!ahead.is_wanted(2047) && !ahead.is_wanted(2048 + 25) && !ahead.is_wanted(4096));
+    }
+
+    #[test]
+    fn what_could_not_be_read_along_is_not_tried_for_each_page_before_it() {
+        let mut ahead = Ahead::default();
+        ahead.ends(2048);
+        ahead.fill(2048, |_| false);
+        ahead.ends(4096);
+        assert!(!ahead.is_wanted(4096));
+        ahead.ends(0);
+        assert!(ahead.is_wanted(0), "elsewhere it may be filled");
+        let behind = 2048 + AHEAD_BYTES as u64;
+        ahead.ends(behind);
+        assert!(ahead.is_wanted(behind));
+        ahead.ends(4096);
+        ahead.forget();
+        assert!(ahead.is_wanted(4096), "the file has changed");
     }
 
     #[test]

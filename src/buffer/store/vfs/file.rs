@@ -77,10 +77,10 @@ pub(super) static METHODS: sqlite3_io_methods = sqlite3_io_methods {
     xUnfetch: None,
 };
 
-/// Calls a method of the real file. To be used where `$file` is open.
+/// Calls a method of a real file. To be used where it is open.
 macro_rules! real {
-    ($file:expr, $method:ident $(, $arg:expr)*) => {
-        (*(*$file.real).pMethods).$method.expect(COMPLETE)($file.real $(, $arg)*)
+    ($real:expr, $method:ident $(, $arg:expr)*) => {
+        (*(*$real).pMethods).$method.expect(COMPLETE)($real $(, $arg)*)
     };
 }
 
@@ -119,7 +119,7 @@ impl File {
     fn put(&self, data: &[u8], offset: sqlite3_int64) -> c_int {
         let Ok(bytes) = c_int::try_from(data.len()) else { return ffi::SQLITE_IOERR_WRITE };
         // SAFETY: the real file is open as long as `self` exists; `data` has that many bytes.
-        let code = unsafe { real!(self, xWrite, data.as_ptr().cast(), bytes, offset) };
+        let code = unsafe { real!(self.real, xWrite, data.as_ptr().cast(), bytes, offset) };
         if code == SQLITE_OK {
             self.told.written.fetch_add(data.len() as u64, Relaxed);
         } else if code == ffi::SQLITE_FULL || io::Error::last_os_error().kind() == io::ErrorKind::QuotaExceeded {
@@ -152,23 +152,22 @@ impl File {
     /// There is room for `bytes` at `data`.
     unsafe fn read(&mut self, data: *mut c_void, bytes: c_int, offset: sqlite3_int64) -> c_int {
         let (Ok(len), Ok(from)) = (usize::try_from(bytes), u64::try_from(offset)) else { return ffi::SQLITE_MISUSE };
-        let wanted = self.ahead.follows(from) && len < AHEAD_BYTES;
+        let wanted = self.ahead.is_wanted(from) && len < AHEAD_BYTES;
         self.ahead.ends(from + len as u64);
         if wanted && self.ahead.at(from, len).is_none() {
             let real = self.real;
             // At the end of the file, or before a sector that can't be read, there is less; what was asked for may be there all the same.
             // SAFETY: the real file is open as long as `self` exists, and has as much room as it is told.
             self.ahead.fill(from, |room| unsafe {
-                c_int::try_from(room.len()).is_ok_and(|bytes| {
-                    (*(*real).pMethods).xRead.expect(COMPLETE)(real, room.as_mut_ptr().cast(), bytes, offset) == SQLITE_OK
-                })
+                let bytes = c_int::try_from(room.len());
+                bytes.is_ok_and(|bytes| real!(real, xRead, room.as_mut_ptr().cast(), bytes, offset) == SQLITE_OK)
             });
         }
         match self.ahead.at(from, len) {
             // SAFETY: by the contract there is room; SQLite's memory is not ours.
             Some(known) => unsafe { ptr::copy_nonoverlapping(known.as_ptr(), data.cast(), len) },
             // SAFETY: as above.
-            None => return unsafe { real!(self, xRead, data, bytes, offset) },
+            None => return unsafe { real!(self.real, xRead, data, bytes, offset) },
         }
         SQLITE_OK
     }
@@ -179,7 +178,7 @@ unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     // SAFETY: SQLite closes an open file once and does not use it again, so what we put there is dropped once, after its last use.
     unsafe {
         let flushed = File::of(file).flush();
-        let closed = real!(File::of(file), xClose);
+        let closed = real!(File::of(file).real, xClose);
         ptr::drop_in_place(file.cast::<File>());
         if flushed == SQLITE_OK { closed } else { flushed }
     }
@@ -210,7 +209,7 @@ macro_rules! of_the_real_file {
             unsafe {
                 let file = File::of(file);
                 match $first(file) {
-                    SQLITE_OK => real!(file, $method $(, $arg)*),
+                    SQLITE_OK => real!(file.real, $method $(, $arg)*),
                     failed => failed,
                 }
             }
