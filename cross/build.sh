@@ -76,8 +76,8 @@ build() {
         CARGO_ENCODED_RUSTFLAGS=$(flags_of_rustc)$flags
         CARGO_ENCODED_RUSTFLAGS=${CARGO_ENCODED_RUSTFLAGS%?}
         export PATH CARGO_ENCODED_RUSTFLAGS RUSTC_BOOTSTRAP=1 "CFLAGS_$(echo "$target" | tr - _)=$(flags_of_cc)"
-        $cargo zigbuild --locked --profile board --no-default-features --features board --bin headwater --target "$target$floor" --target-dir "$out/build" \
-            -Zbuild-std=std,panic_abort
+        $cargo zigbuild --locked --profile board --no-default-features --features board --bin headwater \
+            --target "$target$floor" --target-dir "$out/build" -Zbuild-std=std,panic_abort
     )
     mkdir -p "$out/$arch"
     cp "$out/build/$target/board/headwater" "$out/$arch/headwater"
@@ -86,7 +86,8 @@ build() {
 
 judge() {
     binary=$1 size=$(stat -c %s "$1")
-    [ "$2" = x86_64-unknown-linux-gnu ] || [ "$size" -le "$largest" ] || fail "$binary has $size bytes, and $largest is the most; cargo bloat says what takes the room"
+    [ "$2" = x86_64-unknown-linux-gnu ] || [ "$size" -le "$largest" ] ||
+        fail "$binary has $size bytes, and $largest is the most; cargo bloat says what takes the room"
     for place in "$PWD" "$cargo_home" "$sysroot"; do
         ! grep -qaF "$place" "$binary" || fail "$binary names $place, so it is another one when it is built elsewhere"
     done

@@ -4,7 +4,8 @@
 //! SQLite when they must. One interface, append → oldest → forget, behind which only the buffer knows where a chunk lies.
 //!
 //! Invariants: a chunk stays, in memory or on disk, until its destination confirmed it, or it was set aside. A receipt is given only for
-//! what is confirmed or fsynced. Memory and disk are bounded; when both are full, [`Buffer::has_room`] says no, and the wait travels back to the source.
+//! what is confirmed or fsynced. Memory and disk are bounded; when both are full, [`Buffer::has_room`] says no, and the wait travels back
+//! to the source.
 
 mod chunk;
 pub mod cold;

@@ -4,8 +4,8 @@
 //! their numbers, "the oldest of a lane" is a seek, and forgetting is a range: no index is kept, and no delete scans.
 //!
 //! Invariant: each call is one transaction, and is on the disk when it returns. Every row carries the CRC32C of its bytes and of
-//! its columns, because SQLite does not notice a flipped bit in them, and how many readings and bytes its lane had before it, so that what waits is
-//! known at the start without counting.
+//! its columns, because SQLite does not notice a flipped bit in them, and how many readings and bytes its lane had before it, so that
+//! what waits is known at the start without counting.
 
 mod aside;
 mod create;

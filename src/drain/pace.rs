@@ -4,8 +4,8 @@
 //! that it ever learns is that a record was refused, and the upload of that record is lost. So after an outage it begins slowly and
 //! doubles every second. The first refusal says that the shard's tank is empty, and what the lane carried of all that the shard gave out
 //! until then is about its share. From there each refusal takes a third of the rate, at most once a round trip, and the calm after it
-//! raises it: by little at first, and the longer the calm lasts, the faster. So in a crowd each lane is refused every minute and a half, however many
-//! share the shard; and when the crowd is gone, or there was none, nobody waits for long.
+//! raises it: by little at first, and the longer the calm lasts, the faster. So in a crowd each lane is refused every minute and a half,
+//! however many share the shard; and when the crowd is gone, or there was none, nobody waits for long.
 //!
 //! A record holds what the rate carries in [`Law::record`]. That makes lanes equal in the end: a shard refuses large records more often
 //! than small ones, in proportion. And as both the climb and the fall are in proportion to the rate, the same small part of the upload is

@@ -39,7 +39,8 @@ async fn drains_a_backlog(plan: Plan) -> Gateway {
     gateway
 }
 
-/// Waits until everything is in the stream, over a fast link, and nothing waits. The readings in the order of their arrival, without repeated ones.
+/// Waits until everything is in the stream, over a fast link, and nothing waits. The readings in the order of their arrival, without
+/// repeated ones.
 async fn everything(gateway: &Gateway) -> Vec<Reading> {
     gateway.cloud.slow(Duration::from_millis(20), None);
     let sent = gateway.field.total();

@@ -119,7 +119,10 @@ impl Store {
     /// Shows `each` the numbers that every chunk holds: its lane, its run, the first number, and the one behind the last.
     pub(in crate::buffer) fn each_name(&self, mut each: impl FnMut(LaneId, RunId, u64, u64)) -> Result<(), BufferError> {
         let mut read = || {
-            let mut select = self.connection.prepare("SELECT c.id, run, seq, coalesce(last + 1, seq + c.readings) FROM chunk c LEFT JOIN gap ON gap.id = c.id ORDER BY c.id")?;
+            let mut select = self.connection.prepare(
+                "SELECT c.id, run, seq, coalesce(last + 1, seq + c.readings)
+                     FROM chunk c LEFT JOIN gap ON gap.id = c.id ORDER BY c.id",
+            )?;
             let mut rows = select.query([])?;
             while let Some(row) = rows.next()? {
                 let (first, below): (u64, u64) = (row.get(2)?, row.get(3)?);
