@@ -229,7 +229,7 @@ fn damaged_start(table: &Table, deep: &Place) -> Outcome<()> {
     for entry in fs::read_dir(deep.folder.path())? {
         let aside = entry?.path();
         let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(time) = name.strip_prefix("buffer.db.corrupt-") {
+        if let Some(time) = name.strip_prefix("buffer.db.corrupt-").filter(|time| !time.contains(".sent")) {
             let suffix = time.find('-').map_or("", |at| &time[at..]);
             fs::rename(&aside, path.with_file_name(format!("buffer.db{suffix}")))?;
         }

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use super::{
     BufferError, Chunk, Lane, LaneId, Layout, Shared,
     cold::{ColdFile, ColdLane, Found, Item, beside},
-    store::{Earlier, Progress, Store, StoredLane, quarantined},
+    store::{Earlier, Progress, Store, StoredLane, is_sent, quarantined, unmark},
 };
 use crate::{
     clock::{self, Boot, Setting},
@@ -47,6 +47,29 @@ pub(super) struct Job {
     refused: usize,
 }
 
+/// A file that was set aside, of which the status speaks while it is there.
+pub(super) struct Aside {
+    pub(super) path: PathBuf,
+    /// The lanes that take its readings.
+    lanes: Vec<LaneId>,
+    /// All that can be read of it is in the buffer.
+    salvaged: bool,
+    /// Nothing of that is left to be sent, and it is kept that this is so.
+    pub(super) sent: bool,
+}
+
+impl Aside {
+    /// Takes notice of how far the salvage of some file has come.
+    pub(super) fn hears(&mut self, progress: &Progress) {
+        self.salvaged |= progress.done && self.path.file_name().is_some_and(|name| *name == *progress.file);
+    }
+
+    /// Whether nothing is left to be sent, and that is still to be kept. `is_empty` tells of lanes.
+    pub(super) fn has_to_be_marked(&self, is_empty: impl Fn(LaneId) -> bool) -> bool {
+        self.salvaged && !self.sent && self.lanes.iter().copied().all(is_empty)
+    }
+}
+
 /// A part of a file on its way to the writer.
 pub(super) struct Batch {
     pub(super) chunks: Vec<Chunk>,
@@ -72,50 +95,70 @@ pub(super) fn jobs(
     store: &mut Store,
     layouts: &[Layout],
     status: &Status,
-) -> Result<(Vec<Job>, Vec<PathBuf>), BufferError> {
+) -> Result<(Vec<Job>, Vec<Aside>), BufferError> {
     let failed = |source: std::io::Error| BufferError::Open { path: path.into(), source: source.into() };
-    let mut jobs = Vec::new();
-    let files = quarantined(path).map_err(failed)?;
-    for file in files.clone() {
+    let (mut jobs, mut asides) = (Vec::new(), Vec::new());
+    for file in quarantined(path).map_err(failed)? {
         let Some(name) = file.file_name().and_then(|name| name.to_str()).map(ToOwned::to_owned) else { continue };
-        let begun = store.salvage(&name)?;
-        let cold = match ColdFile::open(&file) {
-            Ok(cold) => cold,
-            Err(error) => {
-                warn!(file = name, "a file that was set aside can't be read; it is tried again at the next start: {error}");
-                continue;
-            }
-        };
-        // They stay where they are, for whoever looks into why they were refused.
-        let refused = cold.rejected_readings();
-        if let Some(progress) = begun.as_ref().filter(|progress| progress.done) {
-            tell(status, progress, "", refused);
+        if !is_there(&file) {
+            unmark(&file).map_err(failed)?;
             continue;
         }
-        let what = match cold.found() {
-            Found::Damaged(what) => what,
-            _ => "a part of it can't be read".to_owned(),
-        };
-        let lanes = cold.lanes().unwrap_or_default();
-        let progress = match begun {
-            Some(progress) => progress,
-            None => {
-                // Where nobody knows what its lanes were, its readings tell which of today's they would belong to.
-                let guess = |layout: &Layout| ColdLane::guessed(layout.clone());
-                let made = if lanes.is_empty() { layouts.iter().map(guess).collect() } else { lanes.clone() };
-                store.begin_salvage(&name, &made, &cold.receipts())?
-            }
-        };
-        tell(status, &progress, &what, refused);
-        let right = cold.settings();
-        jobs.push(Job { path: file, cold, right, progress, lanes: Vec::new(), targets: Vec::new(), what, refused });
-        let job = jobs.last_mut().expect("it was pushed just now");
-        let stored = store.lanes()?;
-        let ours = stored.iter().filter(|stored: &&StoredLane| stored.salvage.as_deref() == Some(&job.progress.file));
-        job.targets = ours.map(|stored| stored.lane.clone()).collect();
-        job.lanes = lanes.iter().filter_map(|cold| Some((cold.lane.id, lane_with(&job.targets, &cold.lane.layout)?))).collect();
+        let job = job(&file, &name, store, layouts, status)?;
+        let lanes = lanes_of(store, &name)?.into_iter().map(|lane| lane.id).collect();
+        let sent = is_sent(&file);
+        let salvaged = store.salvage(&name)?.is_some_and(|progress| progress.done);
+        asides.push(Aside { path: file, lanes, salvaged, sent });
+        jobs.extend(job);
     }
-    Ok((jobs, files))
+    Ok((jobs, asides))
+}
+
+/// What is to be done for one file, if anything is.
+fn job(file: &Path, name: &str, store: &mut Store, layouts: &[Layout], status: &Status) -> Result<Option<Job>, BufferError> {
+    let begun = store.salvage(name)?;
+    let cold = match ColdFile::open(file) {
+        Ok(cold) => cold,
+        Err(error) => {
+            warn!(file = name, "a file that was set aside can't be read; it is tried again at the next start: {error}");
+            return Ok(None);
+        }
+    };
+    // They stay where they are, for whoever looks into why they were refused.
+    let refused = cold.rejected_readings();
+    if let Some(progress) = begun.as_ref().filter(|progress| progress.done) {
+        tell(status, progress, "", refused);
+        return Ok(None);
+    }
+    if is_sent(file) {
+        tell_of_sent(status, name, refused);
+        return Ok(None);
+    }
+    let what = match cold.found() {
+        Found::Damaged(what) => what,
+        _ => "a part of it can't be read".to_owned(),
+    };
+    let lanes = cold.lanes().unwrap_or_default();
+    let progress = match begun {
+        Some(progress) => progress,
+        None => {
+            // Where nobody knows what its lanes were, its readings tell which of today's they would belong to.
+            let guess = |layout: &Layout| ColdLane::guessed(layout.clone());
+            let made = if lanes.is_empty() { layouts.iter().map(guess).collect() } else { lanes.clone() };
+            store.begin_salvage(name, &made, &cold.receipts())?
+        }
+    };
+    tell(status, &progress, &what, refused);
+    let right = cold.settings();
+    let targets = lanes_of(store, name)?;
+    let lanes = lanes.iter().filter_map(|cold| Some((cold.lane.id, lane_with(&targets, &cold.lane.layout)?))).collect();
+    Ok(Some(Job { path: file.to_owned(), cold, right, progress, lanes, targets, what, refused }))
+}
+
+/// The lanes that take what is salvaged from the file `name`.
+fn lanes_of(store: &Store, name: &str) -> Result<Vec<Lane>, BufferError> {
+    let ours = |stored: &StoredLane| stored.salvage.as_deref() == Some(name);
+    Ok(store.lanes()?.into_iter().filter(ours).map(|stored| stored.lane).collect())
 }
 
 impl Job {
@@ -287,23 +330,30 @@ pub(super) fn is_there(file: &Path) -> bool {
 /// Puts into the status how far a file is salvaged.
 pub(super) fn tell(status: &Status, Progress { file, readings, lost, done, .. }: &Progress, what: &str, refused: usize) {
     let why = if what.is_empty() { String::new() } else { format!(" ({what})") };
-    let found = format!("the buffer was damaged{why} and set aside as {file}");
-    let counts = format!("{readings} readings salvaged, {lost} known to be lost");
-    let (what, remedy) = match (done, refused) {
-        (true, 0) => (format!("{found}: {counts}"), format!("check the disk; {file} may be deleted, no reading is left in it")),
-        (true, _) => {
-            let export = format!("headwater buffer export --rejected {file}");
-            (
-                format!("{found}: {counts}"),
-                format!("check the disk; {file} may be deleted after `{export}`, for {refused} refused readings"),
-            )
-        }
-        (false, _) => (
-            format!("{found}: {counts} so far"),
-            format!("leave {file} where it is until everything is salvaged, and check the disk"),
+    let found =
+        format!("the buffer was damaged{why} and set aside as {file}: {readings} readings salvaged, {lost} known to be lost");
+    if *done {
+        status.problem(&part_of(Path::new(file)), clock::now(), found, &may_go(file, refused));
+    } else {
+        let remedy = format!("leave {file} where it is until everything is salvaged, and check the disk");
+        status.problem(&part_of(Path::new(file)), clock::now(), format!("{found} so far"), &remedy);
+    }
+}
+
+/// Puts into the status that nothing of `file` is left to be sent.
+fn tell_of_sent(status: &Status, file: &str, refused: usize) {
+    let what = format!("the buffer was damaged and set aside as {file}: what could be read of it was sent");
+    status.problem(&part_of(Path::new(file)), clock::now(), what, &may_go(file, refused));
+}
+
+/// What is to be done with a file that nothing is left to be salvaged of.
+fn may_go(file: &str, refused: usize) -> String {
+    match refused {
+        0 => format!("check the disk; {file} may be deleted, no reading is left in it"),
+        _ => format!(
+            "check the disk; {file} may be deleted after `headwater buffer export --rejected {file}`, for {refused} refused readings"
         ),
-    };
-    status.problem(&part_of(Path::new(file)), clock::now(), what, &remedy);
+    }
 }
 
 /// Puts what a batch brought into the ledger, before the pool has it.

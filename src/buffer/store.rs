@@ -32,7 +32,7 @@ pub(super) use {
     gaps::Gap,
     lanes::StoredLane,
     migrate::{APPLICATION_ID, SCHEMA_VERSION},
-    quarantine::{files as quarantined, quarantine},
+    quarantine::{files as quarantined, is_sent, mark_as_sent, quarantine, unmark},
     rows::{Head, Stored, fingerprints_from, keys_from, lane_of, row_ids},
     salvage::{IMPORTED, Progress, Salvaged},
     seal::{Columns, Seal, checksum},

@@ -9,7 +9,7 @@ mod salvaged;
 use std::{
     cell::OnceCell,
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Condvar, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ pub(super) use self::open::{Prepared, prepare, whole};
 use super::{
     AsideRequest, BufferError, Inner, LaneId, Piece, ReadRequest, Shared, Taken,
     pool::{Phases, Right, Write},
+    salvage::Aside,
     store::{Insert, Receipt, SetAside, Store, Stored, Transaction, quarantine},
 };
 use crate::{
@@ -65,7 +66,9 @@ pub(super) struct Writer {
     /// A part could not be made, and that is not tried again before this.
     part_again: Option<Instant>,
     /// Files that were set aside, of which the status speaks while they are there.
-    aside: Vec<PathBuf>,
+    aside: Vec<Aside>,
+    /// That one of them was sent could not be kept, and that is not tried again before this.
+    mark_again: Option<Instant>,
     /// When we last looked for what others may have changed.
     looked: Instant,
     /// SQLite has found that the file is not as it was written.
@@ -165,6 +168,11 @@ impl Writer {
         self.shared.status.beat("buffer", now);
         self.tell_of_overflow(now, None, inner.pool.holds_a_stream());
         self.look_around(now, &mut inner);
+        if let Some(at) = self.sent_aside(now, &inner) {
+            drop(inner);
+            self.mark_sent(now, at);
+            return Turn::Again;
+        }
         let Ok(mut inner) = self.drops_the_old(inner, now) else { return Turn::Again };
         let sleep = self.sleeps(&inner, now);
         let due = inner.pool.due();

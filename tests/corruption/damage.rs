@@ -208,6 +208,22 @@ async fn a_salvage_that_power_cuts_interrupt_brings_everything_once() {
 }
 
 #[tokio::test]
+async fn a_buffer_that_is_damaged_again_and_again_sends_nothing_again_that_was_set_aside_and_sent() {
+    let (mut gateway, files) = full(End::Stop).await;
+    for times in 1..=3 {
+        files.change(|file| file[..100].fill(0xA7));
+
+        let Outcome { lost, missing, .. } = recovers(&mut gateway).await;
+
+        gateway.agent.stops().await;
+        assert_eq!((lost, missing), (0, 0));
+        assert_eq!((files.aside().len(), files.aside_and_marks().len()), (times, 2 * times));
+    }
+    let repeats = gateway.cloud.consumer("plant-readings").repeats;
+    assert!(repeats.same_name < WAITING, "{repeats:?}");
+}
+
+#[tokio::test]
 async fn buffer_of_a_newer_version_is_refused_untouched() {
     let (mut gateway, files) = full(End::Stop).await;
     files.change(|file| file[60..64].copy_from_slice(&77_u32.to_be_bytes()));

@@ -33,6 +33,13 @@ impl Files {
 
     /// What was set aside, logs included.
     pub fn aside(&self) -> Vec<PathBuf> {
+        let mut aside = self.aside_and_marks();
+        aside.retain(|path| path.extension().is_none_or(|extension| extension != "sent"));
+        aside
+    }
+
+    /// The same, and the marks of those that nothing is left to be sent of.
+    pub fn aside_and_marks(&self) -> Vec<PathBuf> {
         let folder = fs::read_dir(self.database.parent().unwrap()).unwrap();
         let mut aside: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
         aside.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("buffer.db.corrupt-"));

@@ -68,6 +68,11 @@ impl Pool {
         (state.waiting, first.map(|held| held.since))
     }
 
+    /// Whether everything that `lane` had is confirmed, or gone.
+    pub(in crate::buffer) fn is_empty(&self, lane: LaneId) -> bool {
+        self.lanes.get(&lane).is_none_or(|state| state.position.number >= state.next)
+    }
+
     /// The last names that this run gave, and the number of the next chunk.
     pub(in crate::buffer) fn last_names(&self) -> Vec<(LaneId, u64, Previous)> {
         self.lanes.iter().filter_map(|(lane, state)| state.last_name.map(|name| (*lane, state.next, name))).collect()

@@ -1,4 +1,5 @@
-//! What is done to the buffer's folder past SQLite: a file gets another name, or goes, and which files there are becomes durable.
+//! What is done to the buffer's folder past SQLite: an empty file is made, one gets another name, or goes, and which files there are
+//! becomes durable.
 //!
 //! Invariant: nothing of that is done anywhere else, so that a test can tell what a power cut leaves of it.
 
@@ -18,6 +19,14 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     #[cfg(test)]
     crate::buffer::tests::power_cuts::renamed(from, to);
+    Ok(())
+}
+
+/// Makes an empty file, if it is not there, which the next [`sync`] makes durable.
+pub(super) fn create(path: &Path) -> io::Result<()> {
+    File::options().create(true).append(true).open(path)?.sync_all()?;
+    #[cfg(test)]
+    crate::buffer::tests::power_cuts::created(path);
     Ok(())
 }
 

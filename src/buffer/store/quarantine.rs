@@ -2,6 +2,9 @@
 //!
 //! The database is renamed first, and its log when that is durable. Where the power goes between, the log is found alone at the next start,
 //! and follows; a database that was found alone would pass for one that has lost its log, and part from it.
+//!
+//! When all that was salvaged from it has reached its destination, an empty file beside it says so, which outlives the buffer that it was
+//! salvaged into: without it, damage to that one would bring everything again.
 
 use std::{
     fs, io,
@@ -21,6 +24,8 @@ use crate::{
 const MARK: &str = ".corrupt-";
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+/// Stands beside a file that was set aside and of which nothing is left to be sent.
+const SENT: &str = ".sent";
 
 /// Sets the file at `path` aside, which nobody has open; returns where it is now.
 pub(in crate::buffer) fn quarantine(path: &Path, now: Timestamp) -> Result<PathBuf, BufferError> {
@@ -35,7 +40,8 @@ pub(in crate::buffer) fn quarantine(path: &Path, now: Timestamp) -> Result<PathB
 pub(super) fn rename(path: &Path, now: Timestamp) -> Result<PathBuf, BufferError> {
     let failed = |source: io::Error| BufferError::SetAside { path: path.into(), source: source.into() };
     let time = format_utc(now).replace(['-', ':'], "");
-    let free = |aside: &PathBuf| !aside.exists() && COMPANIONS.iter().all(|suffix| !beside(aside, suffix).exists());
+    // A mark that was left behind would speak for another file.
+    let free = |aside: &PathBuf| ["", SENT].iter().chain(&COMPANIONS).all(|suffix| !beside(aside, suffix).exists());
     let names = (1_u64..).map(|n| beside(path, &if n == 1 { format!("{MARK}{time}") } else { format!("{MARK}{time}-{n}") }));
     let Some(aside) = names.into_iter().find(free) else { unreachable!("a folder has a free name") };
     if path.exists() {
@@ -50,14 +56,31 @@ pub(super) fn finish(path: &Path) -> io::Result<()> {
     if path.exists() || !beside(path, "-wal").exists() {
         return Ok(());
     }
-    if let Some(aside) = files(path)?.into_iter().rev().find(|aside| aside.exists() && !beside(aside, "-wal").exists()) {
+    // One that was salvaged already had its log, or none.
+    let waits = |aside: &PathBuf| aside.exists() && !beside(aside, "-wal").exists() && !is_sent(aside);
+    if let Some(aside) = files(path)?.into_iter().rev().find(waits) {
         companions(path, &aside)?;
         folder::sync(path)?;
     }
     Ok(())
 }
 
-/// Everything that was set aside of the file at `path`, in the order of time.
+/// Keeps beside `aside` that nothing of it is left to be sent, whatever becomes of the buffer. Only for what was confirmed.
+pub(in crate::buffer) fn mark_as_sent(aside: &Path) -> io::Result<()> {
+    folder::create(&beside(aside, SENT)).and_then(|()| folder::sync(aside))
+}
+
+/// Whether nothing of `aside` is left to be sent.
+pub(in crate::buffer) fn is_sent(aside: &Path) -> bool {
+    beside(aside, SENT).exists()
+}
+
+/// Removes the mark of `aside`, which is gone itself.
+pub(in crate::buffer) fn unmark(aside: &Path) -> io::Result<()> {
+    folder::remove(&beside(aside, SENT))
+}
+
+/// Everything that was set aside of the file at `path`, in the order of time; a mark may be all that is left of it.
 pub(in crate::buffer) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
     let begins = format!("{name}{MARK}");
@@ -66,7 +89,7 @@ pub(in crate::buffer) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
         let entry = entry?;
         // A log may have lost its database.
         if let Some(found) = entry.file_name().to_str().filter(|found| found.starts_with(&begins)) {
-            let found = COMPANIONS.iter().find_map(|suffix| found.strip_suffix(suffix)).unwrap_or(found);
+            let found = COMPANIONS.iter().chain([&SENT]).find_map(|suffix| found.strip_suffix(suffix)).unwrap_or(found);
             files.push(path.with_file_name(found));
         }
     }

@@ -3,6 +3,7 @@
 use super::{cold::beside, *};
 use crate::record::kpl::{HashKeyUse, first_record, put_record};
 
+mod again;
 mod log;
 mod rows;
 

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{BEAT, Inner, NO_LANE, Store, Transaction, Work, Writer};
 use crate::buffer::{
     pool::SalvagedRow,
-    salvage::{self, Batch},
-    store::Salvaged,
+    salvage::{self, Aside, Batch},
+    store::{Salvaged, mark_as_sent},
 };
 
 /// What could not be written is tried again after this.
@@ -28,13 +28,33 @@ impl Writer {
         self.looked = now;
         inner.pool.look_again();
         let status = &self.shared.status;
-        self.aside.retain(|file| {
-            let there = salvage::is_there(file);
-            if !there && status.solved(&salvage::part_of(file)) {
-                info!(file = %file.display(), "what was set aside is removed");
+        self.aside.retain(|aside| {
+            let there = salvage::is_there(&aside.path);
+            if !there && status.solved(&salvage::part_of(&aside.path)) {
+                info!(file = %aside.path.display(), "what was set aside is removed");
             }
             there
         });
+    }
+
+    /// The place of a file that nothing is left to be sent of, which is still to be kept.
+    pub(super) fn sent_aside(&self, now: Instant, inner: &Inner) -> Option<usize> {
+        let sent = |aside: &Aside| aside.has_to_be_marked(|lane| inner.pool.is_empty(lane));
+        self.aside.iter().position(sent).filter(|_| self.mark_again.is_none_or(|at| at <= now))
+    }
+
+    /// Keeps that nothing is left to be sent of the file at this place.
+    pub(super) fn mark_sent(&mut self, now: Instant, at: usize) {
+        let aside = &mut self.aside[at];
+        let marked = mark_as_sent(&aside.path);
+        aside.sent = marked.is_ok();
+        if let Err(source) = marked {
+            self.mark_again = Some(now + BEAT);
+            warn!(
+                file = %aside.path.display(),
+                "all of it was sent, and that can't be kept; if the buffer is damaged once more, it is sent again: {source}"
+            );
+        }
     }
 
     /// What the salvage has read, if there is room for it. While it has to wait for that, nothing waits for it.
@@ -73,6 +93,7 @@ impl Writer {
         inner.pool.salvaged(&rows);
         inner.pool.expect(batch.coming);
         salvage::tell(&self.shared.status, &batch.progress, &batch.what, batch.refused);
+        self.aside.iter_mut().for_each(|aside| aside.hears(&batch.progress));
         self.shared.settle(inner, &Vec::new());
         self.shared.appended.notify_one();
         self.keeps_up();

@@ -296,6 +296,11 @@ impl Cut<'_> {
         hash(&keys)
     }
 
+    /// The files' names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.files.iter().map(|(name, ..)| name.clone()).collect()
+    }
+
     /// The files by name.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
         self.files.iter().map(|(name, file, kept)| (name.as_str(), file.content(kept)))

@@ -37,6 +37,13 @@ pub(in crate::buffer) fn renamed(from: &Path, to: &Path) {
     }
 }
 
+/// An empty file is there.
+pub(in crate::buffer) fn created(path: &Path) {
+    if let Some((tape, name)) = tape_at(path) {
+        locked(&tape).opened(&name);
+    }
+}
+
 /// A file is gone.
 pub(in crate::buffer) fn removed(path: &Path) {
     if let Some((tape, name)) = tape_at(path) {

@@ -184,6 +184,85 @@ fn is_the_same(cut: &Cut, plan: Plan, damaged: &Files, expected: &Readings) -> R
     Ok(())
 }
 
+/// What was confirmed by some point of the record, by lane.
+type Confirmed = Vec<(usize, usize, Vec<Item>)>;
+
+/// Salvages what is in `folder`, and sends it; says what was confirmed when.
+fn sent(folder: &Path, plan: Plan, recording: &Recording) -> Confirmed {
+    let mut stepped = salvaged(folder, plan).unwrap();
+    let rows: Vec<_> = stepped.all_lanes().map(row_of).collect();
+    let mut confirmed = Confirmed::new();
+    for (id, lane) in rows {
+        let items = drains(&mut stepped, id, LANES[lane].0).unwrap();
+        confirmed.push((recording.tape().entries.len(), lane, items));
+        stepped.settles();
+    }
+    stepped.closes();
+    confirmed
+}
+
+/// After the cut the buffer is lost as a whole: whether all comes that was not confirmed by `point`, and nothing where it is kept that
+/// all was. Returns whether it was.
+fn comes_unless_confirmed(cut: &Cut, plan: Plan, expected: &Readings, confirmed: &Confirmed, point: usize) -> Result<bool, String> {
+    let mut left: Files = cut.files().map(|(name, data)| (name.to_owned(), data)).collect();
+    let marked = left.keys().any(|name| Path::new(name).extension().is_some_and(|extension| extension == "sent"));
+    left.remove("buffer.db-wal");
+    left.insert("buffer.db".into(), vec![0x55; 3 * PAGE]);
+    let found = comes_back(put(&left).path(), plan)?;
+    if marked && !found.is_empty() {
+        return Err(format!("it is kept that all was sent, and {found:?} comes"));
+    }
+    for (lane, items) in expected {
+        let by_then = confirmed.iter().filter(|(at, confirmed, _)| *at <= point && confirmed == lane).flat_map(|(.., items)| items);
+        let known: Vec<&Item> = by_then.chain(found.get(lane).into_iter().flatten()).collect();
+        let missing = items.iter().filter(|item| !known.contains(item)).count();
+        if missing > 0 {
+            return Err(format!("{:?}: {missing} of {} are missing", LANES[*lane], items.len()));
+        }
+    }
+    Ok(marked)
+}
+
+#[test]
+fn a_power_cut_while_it_is_kept_that_all_of_a_damaged_buffer_was_sent_costs_nothing_even_if_the_next_one_is_damaged() {
+    let plan = Plan { seed: number("HEADWATER_CRASH_SEED", super::SEED), steps: STEPS, ..plan() };
+    let damaged = damaged(plan, End::Closed, |files| files.get_mut("buffer.db").unwrap()[..PAGE].fill(0));
+    let expected = comes_back(put(&damaged).path(), plan).unwrap();
+    let dir = put(&damaged);
+    let recording = Recording::of(dir.path(), Tape::over(dir.path()));
+    let confirmed = sent(dir.path(), plan, &recording);
+    let tape = recording.ends();
+
+    let (mut dice, mut marked, mut states) = (Dice(plan.seed | 1), 0, 0);
+    for folders in [Folders::Strict, Folders::OwnSync] {
+        let mut storage = Storage::new(folders, &tape.before);
+        let mut known = HashMap::new();
+        for point in 0..=tape.entries.len() {
+            let by_then = confirmed.iter().filter(|(at, ..)| *at <= point).count();
+            for mode in Mode::ALL {
+                let cut = storage.cut(mode, &mut dice);
+                let names = cut.names();
+                // Before that the damaged file is the buffer, and lost with it.
+                if !names.iter().any(|name| name.starts_with("buffer.db.corrupt-")) {
+                    continue;
+                }
+                states += 1;
+                let key = (names, by_then);
+                let comes = known.entry(key).or_insert_with(|| comes_unless_confirmed(&cut, plan, &expected, &confirmed, point));
+                match comes {
+                    Ok(is_marked) => marked += u32::from(*is_marked),
+                    Err(why) => panic!("seed {}, point {point}, {mode:?}, {folders:?}: {why}", plan.seed),
+                }
+            }
+            if let Some(entry) = tape.entries.get(point) {
+                storage.does(&entry.op);
+            }
+        }
+    }
+    println!("{states} states, in {marked} it was kept");
+    assert!(marked > 0);
+}
+
 #[test]
 fn a_power_cut_while_a_buffer_with_a_damaged_header_is_set_aside_or_salvaged_costs_nothing() {
     finds_nothing("a first page of zeros", End::Closed, |files| files.get_mut("buffer.db").unwrap()[..PAGE].fill(0));

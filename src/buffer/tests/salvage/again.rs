@@ -1,0 +1,84 @@
+//! Damage that comes again: what was salvaged and sent stays sent, and nothing else is taken for it.
+
+use super::*;
+
+impl Bench {
+    /// A buffer beside [`CHUNKS`] readings that were set aside, salvaged, and sent but for the last `left`.
+    async fn salvaged_but(left: u64) -> Self {
+        let bench = Bench::filled().await;
+        store::quarantine(&bench.settings.path, Timestamp(0)).unwrap();
+        let bench = bench.open();
+        bench.salvage_ends().await;
+        let lane = bench.opened.as_ref().unwrap().older[0].id;
+        for _ in left..CHUNKS {
+            let taken = bench.buffer().oldest(lane, 1).await.unwrap().unwrap();
+            assert_eq!(bench.forgets(lane, taken).count(), 1);
+        }
+        bench.close().await
+    }
+
+    /// What comes when nothing can be read of the buffer itself.
+    async fn salvages_without_the_buffer(&mut self) -> Vec<u64> {
+        self.damages(|file| file.fill(0x55));
+        self.status = Status::default();
+        self.opened = Some(Buffer::open(&self.settings, std::slice::from_ref(&self.layout), self.status.clone()).unwrap());
+        self.salvages().await
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.status.lock().problems.values().map(|problem| format!("{}; {}", problem.what, problem.remedy)).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_was_salvaged_and_sent_is_not_sent_again_when_the_buffer_is_damaged_once_more() {
+    let mut bench = Bench::salvaged_but(0).await;
+    let first = bench.aside().remove(0);
+    let before = fs::read(&first).unwrap();
+
+    for times in 2..4 {
+        assert_eq!(bench.salvages_without_the_buffer().await, Vec::<u64>::new());
+
+        let sent = |problem: &String| problem.contains("what could be read of it was sent") && problem.contains("may be deleted");
+        assert_eq!(bench.problems().iter().filter(|problem| sent(problem)).count(), times - 1, "{:?}", bench.problems());
+        assert_eq!((bench.aside().len(), bench.lost()), (times, 0));
+        bench = bench.close().await;
+    }
+    assert_eq!(fs::read(first).unwrap(), before, "it is left as it was");
+}
+
+#[tokio::test]
+async fn what_was_salvaged_and_not_all_sent_comes_again_when_the_buffer_is_lost() {
+    let mut bench = Bench::salvaged_but(1).await;
+
+    assert_eq!(bench.salvages_without_the_buffer().await, (0..CHUNKS).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_mark_that_was_left_behind_speaks_for_no_other_file() {
+    let mut bench = Bench::salvaged_but(0).await;
+    let first = bench.aside().remove(0);
+    fs::remove_file(&first).unwrap();
+    let filled = Bench::filled().await;
+    fs::copy(&filled.settings.path, &bench.settings.path).unwrap();
+
+    let second = store::quarantine(&bench.settings.path, Timestamp(0)).unwrap();
+    bench = bench.open();
+
+    assert_ne!(second, first);
+    assert_eq!(bench.salvages().await, (0..CHUNKS).collect::<Vec<_>>());
+    assert_eq!(bench.aside(), [second], "the mark went");
+}
+
+#[tokio::test]
+async fn a_log_that_has_lost_its_buffer_does_not_follow_one_that_was_sent() {
+    let mut bench = Bench::salvaged_but(0).await;
+    let killed = Bench::killed().await;
+    fs::remove_file(&bench.settings.path).unwrap();
+    fs::copy(beside(&killed.settings.path, "-wal"), beside(&bench.settings.path, "-wal")).unwrap();
+    bench.settings.max_size = killed.settings.max_size;
+
+    bench = bench.open();
+
+    assert!(bench.salvages().await.len() > 100);
+}
