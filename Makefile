@@ -1,7 +1,7 @@
 # What CI runs is what we run: `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build cross deb test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit emulated clean
+.PHONY: help demo build cross deb reproducible test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit emulated clean
 
 CARGO ?= cargo
 # How long `make demo` runs, in seconds; without it, until it is interrupted.
@@ -21,6 +21,9 @@ cross: ## the release binaries of boards, target/cross/ARCH/headwater; ARCH="arm
 
 deb: ## the Debian package for ARCH=amd64, arm64 or armhf, and its checksum, in target/deb
 	@CARGO="$(CARGO)" sh packaging/deb.sh $(ARCH)
+
+reproducible: ## that package twice, from two folders with nothing in common: the same bytes, or an error; ARCH=arm64, or others
+	@sh packaging/reproducible.sh $(ARCH)
 
 test: tools format lint docs deny unit emulated test-systemd ## everything that must hold: format, lints, docs, licences, tests, boards, the package; installs what the tests need
 

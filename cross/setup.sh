@@ -37,8 +37,8 @@ zig_comes_from_pypi() {
 
 # The sources of Rust's own library, which is built for each board; see cross/build.sh.
 rust_comes_from_rustup() {
+    [ ! -e "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust/library/std" ] || return 0
     command -v rustup >/dev/null 2>&1 || fail "rustup is missing; install Rust by https://rustup.rs"
-    rustup component list --installed 2>/dev/null | grep -qx rust-src && return
     rustup --quiet component add rust-src >"$log" 2>&1 || not_here rust-src
 }
 
