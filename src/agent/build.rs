@@ -54,10 +54,8 @@ impl Plan {
 /// spread evenly over the shards, and those of many gateways too.
 pub(crate) fn layouts_of(device: &str, name: &str, stream: &StreamConfig) -> Vec<Layout> {
     let first = u128::from_be_bytes(Md5::digest(format!("{device}/{name}")).into());
-    let of = u128::from(stream.lanes.max(1));
     let layout = |number: u16| {
-        // 2^128 / n does not fit; what the rounding loses is less than one part in 2^120.
-        let hash_key = first.wrapping_add(u128::MAX / of * u128::from(number));
+        let hash_key = first.wrapping_add(share_of_hash_keys(number, stream.lanes));
         Layout {
             stream: name.into(),
             number,
@@ -68,6 +66,14 @@ pub(crate) fn layouts_of(device: &str, name: &str, stream: &StreamConfig) -> Vec
         }
     };
     (0..stream.lanes).map(layout).collect()
+}
+
+/// `number` · 2^128 / `of`, rounded down.
+fn share_of_hash_keys(number: u16, of: u16) -> u128 {
+    let (number, of) = (u128::from(number), u128::from(of.max(1)));
+    // 2^128 itself does not fit: it is quotient · n + rest, with a rest of 1 to n.
+    let (quotient, rest) = (u128::MAX / of, u128::MAX % of + 1);
+    number * quotient + number * rest / of
 }
 
 pub(super) async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Opened, AgentError> {
@@ -216,10 +222,10 @@ mod tests {
         let four = layouts_of("gw", "s", &lanes(4));
         let keys: Vec<u128> = four.iter().filter_map(|layout| layout.hash_key).collect();
         assert_eq!(keys[0], u128::from_be_bytes(Md5::digest("gw/s").into()));
-        for pair in keys.windows(2) {
-            assert_eq!(pair[1].wrapping_sub(pair[0]) >> 126, 0);
-            assert_eq!((pair[1].wrapping_sub(pair[0]) + 1) >> 126, 1);
-        }
+        let quarter = 1_u128 << 126;
+        assert_eq!(keys.iter().map(|key| key.wrapping_sub(keys[0])).collect::<Vec<_>>(), [0, quarter, 2 * quarter, 3 * quarter]);
+        let third = 0x5555_5555_5555_5555_5555_5555_5555_5555;
+        assert_eq!([0, 1, 2].map(|number| share_of_hash_keys(number, 3)), [0, third, 2 * third]);
         assert_eq!(layouts_of("gw", "s", &lanes(1))[0].hash_key, None);
         let keyed = StreamConfig { partition_key: Some("{topic}".into()), ..lanes(1) };
         assert_eq!(layouts_of("gw", "s", &keyed)[0].hash_key, Some(keys[0]));
