@@ -155,6 +155,50 @@ async fn without_room_nothing_more_is_read_while_the_connection_is_kept_alive() 
 }
 
 #[tokio::test]
+async fn what_was_queued_at_a_higher_qos_is_held_and_not_kept_in_memory() {
+    let broker = ScriptedBroker::start().await;
+    let mut gateway = Gateway::start(broker.config(0));
+    let mut connection = broker.accepts_first(true).await;
+
+    connection.sends(publishes(QoS::AtLeastOnce, 1..=1_025)).await;
+    gateway.shows(|source| source.state == "waiting").await;
+    // It would be dropped if it were read, since nobody waits for its acknowledgement.
+    connection.sends([publish(QoS::AtMostOnce, 0, "1026")]).await;
+
+    let readings = gateway.takes(1_026).await;
+    assert_eq!(readings.last().unwrap().payload, "1026");
+    assert_eq!(gateway.ledger().dropped.get(Reason::NoRoom), 0);
+    gateway.kill().await;
+}
+
+#[tokio::test]
+async fn a_publish_that_was_lost_with_its_connection_is_not_taken_for_an_equal_one_before_it() {
+    let broker = ScriptedBroker::start().await;
+    let mut gateway = Gateway::start(broker.config(1));
+    let mut connection = broker.accepts_first(false).await;
+    let equal = || publish(QoS::AtLeastOnce, 1, "21.5");
+    // The broker has had the first acknowledgement when it answers the PINGREQ behind it, so the first is forgotten.
+    connection.sends([equal()]).await;
+    gateway.takes(1).await;
+    gateway.has_made_safe(1);
+    assert_eq!(connection.receives().await, puback(1));
+    assert_eq!(connection.sends_before_the_next_answer().await, []);
+    connection.sends([equal()]).await;
+    gateway.takes(1).await;
+    gateway.has_made_safe(2);
+    assert_eq!(connection.receives().await, puback(1));
+    // A third one is on its way when the connection ends.
+    drop(connection);
+
+    let mut connection = broker.accepts(true).await;
+    connection.sends([again(equal())]).await;
+
+    let third = &gateway.takes(1).await[0];
+    assert_eq!((&third.payload[..], third.dup), (&b"21.5"[..], true));
+    gateway.kill().await;
+}
+
+#[tokio::test]
 async fn qos_0_readings_that_find_no_room_are_counted() {
     let broker = ScriptedBroker::start().await;
     let mut gateway = Gateway::start(broker.config(0));

@@ -53,12 +53,19 @@ pub struct Redelivery {
     replaying: bool,
     /// Whatever the broker may repeat, this process has received: an earlier one cannot have.
     complete: bool,
+    /// The identifier of the latest publish that is none of those that are repeated.
+    latest: Option<u16>,
+    /// This broker takes an identifier again as soon as it is free (MQTT 3.1.1, 2.3.1, asks no more of it), and does not count upwards.
+    reuses: bool,
 }
 
 impl Redelivery {
     /// Starts with the `known` publishes of the run before, the oldest first.
     pub fn new(known: Vec<Fingerprint>) -> Self {
+        let reuses = known.windows(2).any(|pair| !follows(pair[0].packet, pair[1].packet));
         Self {
+            latest: known.last().map(|last| last.packet),
+            reuses,
             seen: known.into_iter().map(|fingerprint| Seen { fingerprint, ordinal: 0 }).collect(),
             unreleased: HashMap::new(),
             acknowledged: 0,
@@ -74,6 +81,7 @@ impl Redelivery {
             self.seen.clear();
             self.unreleased.clear();
             self.complete = true;
+            self.latest = None;
         }
     }
 
@@ -89,15 +97,20 @@ impl Redelivery {
             return Delivery::Repeated(ordinal);
         }
         self.replaying &= dup;
+        if !dup {
+            self.reuses |= self.latest.is_some_and(|latest| !follows(latest, publish.packet));
+            self.latest = Some(publish.packet);
+        }
         Delivery::New { dup: found == Found::Perhaps || (dup && !self.complete) }
     }
 
-    /// The newest publish with this identifier, if it is the same one. When an older one has the same identifier and bytes too, this
-    /// broker reuses identifiers for equal publishes, and if the newest was acknowledged, this may be a third.
+    /// The newest publish with this identifier, if it is the same one. Where this broker reuses identifiers, and if the newest was
+    /// acknowledged, this may be another one with the same bytes, which was lost with its connection.
     fn find(&self, publish: Fingerprint) -> Found {
         let mut same_packet = self.seen.iter().rev().filter(|seen| seen.fingerprint.packet == publish.packet);
         let Some(newest) = same_packet.next().filter(|seen| seen.fingerprint == publish) else { return Found::Nothing };
-        let certain = newest.ordinal > self.acknowledged || !same_packet.any(|seen| seen.fingerprint == publish);
+        let reuses = self.reuses || same_packet.any(|seen| seen.fingerprint == publish);
+        let certain = newest.ordinal > self.acknowledged || !reuses;
         if certain { Found::Same(newest.ordinal) } else { Found::Perhaps }
     }
 
@@ -141,6 +154,11 @@ impl Redelivery {
         while self.seen.pop_front_if(|seen| seen.ordinal <= fence).is_some() {}
         self.complete = true;
     }
+}
+
+/// Whether a broker that counts upwards, and begins again behind the last identifier, may use `next` after `packet`.
+fn follows(packet: u16, next: u16) -> bool {
+    (1..=u16::MAX / 2).contains(&next.wrapping_sub(packet))
 }
 
 #[cfg(test)]

@@ -241,8 +241,9 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// What was published at a higher QoS than we asked for, as before a lower one was configured, is held as anywhere else.
     fn may_read(&self, arrivals: &Arrivals) -> bool {
-        self.source.drops() || arrivals.has_room()
+        arrivals.has_room() || self.source.drops() && self.acks.owed() == 0
     }
 
     fn take(&mut self, publish: Publish, arrived: Uptime, arrivals: &mut Arrivals) -> Result<(), SourceError> {

@@ -72,6 +72,33 @@ fn a_broker_that_reuses_identifiers_for_equal_publishes_loses_nothing() {
 }
 
 #[test]
+fn a_broker_that_takes_an_identifier_again_at_once_may_repeat_one_that_we_do_not_have() {
+    let mut memory = received([1]);
+    memory.acknowledged(1);
+    memory.settled(memory.fence().unwrap());
+    assert_eq!(memory.recognise(publish(1, 1), false, false), Delivery::New { dup: false });
+    memory.remember(publish(1, 1), false, 2);
+    memory.connected(true);
+    assert_eq!(memory.recognise(publish(1, 1), false, true), Delivery::Repeated(2), "until it is acknowledged it is this one");
+    memory.acknowledged(2);
+    assert_eq!(memory.recognise(publish(1, 1), false, true), Delivery::New { dup: true });
+}
+
+#[test]
+fn a_broker_that_counts_upwards_is_known_by_it_around_the_end_of_the_identifiers_too() {
+    let mut memory = Redelivery::new(vec![publish(65_534, 1), publish(65_535, 1), publish(1, 1), publish(3, 1)]);
+    memory.connected(true);
+    assert_eq!(memory.recognise(publish(65_535, 1), false, true), Delivery::Repeated(0));
+    let mut memory = Redelivery::new(vec![publish(99, 1), publish(100, 1), publish(1, 1), publish(2, 1)]);
+    memory.connected(true);
+    assert_eq!(
+        memory.recognise(publish(99, 1), false, true),
+        Delivery::New { dup: true },
+        "of a hundred that come again and again"
+    );
+}
+
+#[test]
 fn a_publish_whose_acknowledgement_the_broker_had_is_not_taken_for_its_equal_successor() {
     let mut memory = received([1]);
     memory.acknowledged(1);
