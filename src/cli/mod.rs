@@ -87,9 +87,12 @@ pub async fn main(cli: Cli, env: &[(String, String)]) -> ExitCode {
 #[derive(Debug)]
 pub struct Failed(Box<dyn Error>, u8);
 
+/// The exit code for all that may go better the next time.
+const FAILED: u8 = 1;
+
 impl<E: Error + 'static> From<E> for Failed {
     fn from(error: E) -> Self {
-        Self(Box::new(error), 1)
+        Self(Box::new(error), FAILED)
     }
 }
 

@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use tracing::{info, warn};
 
 use super::{
-    ConfigArgs, Failed, IN_USE,
-    check::WRONG_CONFIGURATION,
-    load,
+    ConfigArgs, FAILED, Failed, IN_USE, load,
     log::{LogFormat, start_log},
     notify, stop_on_signals,
 };
@@ -39,7 +37,11 @@ pub struct RunArgs {
 
 /// Runs the agent until it is told to stop.
 pub async fn run(args: &RunArgs, env: &[(String, String)]) -> Result<ExitCode, Failed> {
-    let loaded = load(&args.config, env, Files::Checked)?;
+    let loaded = match load(&args.config, env, Files::Checked) {
+        // Files are put in the place of others while we look: what is missing now may be there at the next start.
+        Err(Failed(mistakes, _)) if load(&args.config, env, Files::Skipped).is_ok() => return Err(Failed(mistakes, FAILED)),
+        loaded => loaded?,
+    };
     start_log(args.log_format, env);
     for warning in &loaded.warnings {
         warn!("{}: {}", warning.place, warning.text);
@@ -54,7 +56,6 @@ pub async fn run(args: &RunArgs, env: &[(String, String)]) -> Result<ExitCode, F
     match ended {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error @ AgentError::Buffer(BufferError::InUse { .. })) => Err(Failed::with_code(error, IN_USE)),
-        Err(error @ AgentError::Destination { .. }) => Err(Failed::with_code(error, WRONG_CONFIGURATION)),
         Err(error) => Err(error.into()),
     }
 }

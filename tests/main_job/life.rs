@@ -158,3 +158,16 @@ async fn a_wrong_configuration_is_refused_with_exit_code_2_and_every_mistake_by_
     }
     assert!(!fs::exists(agent.dir().join("state")).unwrap(), "nothing was started");
 }
+
+#[tokio::test]
+async fn a_file_that_is_missing_is_looked_for_again_at_the_next_start() {
+    let mut agent = Headwater::configured(
+        "[device]\nid = \"gw-1\"\n[sources.broker]\nkind = \"mqtt\"\nurl = \"mqtts://127.0.0.1\"\ntopics = [\"#\"]\nca = \"/nowhere/ca.pem\"\n",
+    );
+
+    agent.start();
+    let (status, log) = agent.ends().await;
+
+    assert_eq!(status.code(), Some(1), "systemd starts it again, as it does not with 2");
+    assert!(log.contains("/nowhere/ca.pem"), "{log}");
+}
