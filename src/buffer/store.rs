@@ -69,6 +69,8 @@ pub(super) struct Store {
     #[cfg(test)]
     mutant: Option<super::world::Mutant>,
     path: PathBuf,
+    /// Its log.
+    log_path: PathBuf,
     page_budget: u64,
     checkpoint_frames: u64,
     /// Most that the WAL takes.
@@ -94,7 +96,7 @@ pub(super) struct Store {
 #[derive(Default)]
 pub(super) struct Transaction<'a> {
     /// What goes.
-    pub(super) deletes: Vec<Delete>,
+    pub(super) deletes: &'a [Delete],
     /// Chunks with their numbers, and what their lane had before them.
     pub(super) inserts: Vec<Insert<'a>>,
     /// Of those lanes, the ones that these are the first chunks of since they began, in the order in which they did.
@@ -161,7 +163,7 @@ impl Store {
     fn try_commit(&mut self, transaction: &Transaction) -> rusqlite::Result<()> {
         let tx = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         // Deletes come first, so that the inserts use the pages that they free.
-        for delete in &transaction.deletes {
+        for delete in transaction.deletes {
             let more_comes = transaction.inserts.iter().any(|insert| insert.chunk.lane == delete.lane);
             delete_chunks(&tx, delete, more_comes)?;
         }

@@ -289,7 +289,7 @@ impl Writer {
             })
         });
         let transaction = Transaction {
-            deletes: write.deletes.clone(),
+            deletes: &write.deletes,
             inserts: inserts.collect(),
             begins: &write.begins,
             receipts: receipts.collect(),

@@ -5,7 +5,7 @@
 //! and what is kept is never less than that. Each commit adds a row with the fingerprints that came since the commit before, and takes
 //! away the rows that a whole window has followed; writing the window anew each time would be a fifth of what a small commit writes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{Fingerprint, Pool, SourceId};
 
@@ -53,9 +53,10 @@ impl Repeats {
     }
 
     /// The row `row` with what came since the last one, `fresh` at the end.
-    fn receipt(&self, source: SourceId, row: u64, fresh: &[Fingerprint]) -> Receipt {
-        let all: Vec<Fingerprint> = self.unsaved.iter().chain(fresh).copied().collect();
-        let fingerprints = all[all.len().saturating_sub(self.keep)..].to_vec();
+    fn receipt<'a>(&'a self, source: SourceId, row: u64, fresh: impl Iterator<Item = &'a Fingerprint> + Clone) -> Receipt {
+        let all = self.unsaved.iter().chain(fresh);
+        let surplus = all.clone().count().saturating_sub(self.keep);
+        let fingerprints: Vec<Fingerprint> = all.skip(surplus).copied().collect();
         let mut newer = fingerprints.len();
         let mut needed = self.rows.iter().rev().take_while(|(_, count)| {
             let needed = newer < self.keep;
@@ -76,18 +77,14 @@ impl Repeats {
 impl Pool {
     /// The rows to write with all groups below `below`, for the sources that have something new.
     pub(super) fn receipts(&mut self, below: u64) -> Vec<Receipt> {
-        let mut fresh: BTreeMap<SourceId, Vec<Fingerprint>> = BTreeMap::new();
-        for mark in self.groups.iter().take_while(|group| group.number < below).flat_map(|group| &group.marks) {
-            fresh.entry(mark.source).or_default().extend(&mark.fingerprints);
-            if let Some(repeats) = self.repeats.get_mut(&mark.source) {
-                repeats.expect(mark.repeatable);
-            }
-        }
         let mut receipts = Vec::new();
-        for (source, repeats) in &self.repeats {
-            let fresh = fresh.get(source).map_or(&[][..], Vec::as_slice);
-            if !fresh.is_empty() || !repeats.unsaved.is_empty() {
-                receipts.push(repeats.receipt(*source, self.next_receipt, fresh));
+        for (source, repeats) in &mut self.repeats {
+            let marks = || self.groups.iter().take_while(|group| group.number < below).flat_map(|group| &group.marks);
+            let fresh = marks().filter(|mark| mark.source == *source);
+            fresh.clone().for_each(|mark| repeats.expect(mark.repeatable));
+            let mut fingerprints = fresh.flat_map(|mark| &mark.fingerprints).peekable();
+            if fingerprints.peek().is_some() || !repeats.unsaved.is_empty() {
+                receipts.push(repeats.receipt(*source, self.next_receipt, fingerprints));
                 self.next_receipt += 1;
             }
         }
@@ -120,7 +117,7 @@ mod tests {
         let mut repeats = Repeats::new(4, vec![(1, 4)]);
         let mut kept = Vec::new();
         for row in 2..8 {
-            let receipt = repeats.receipt(SourceId(0), row, &publishes([1, 2]));
+            let receipt = repeats.receipt(SourceId(0), row, publishes([1, 2]).iter());
             repeats.saved(&receipt);
             kept.push(repeats.rows.iter().map(|(row, _)| *row).collect::<Vec<_>>());
         }
@@ -133,7 +130,7 @@ mod tests {
         let mut kept = Vec::new();
         for (row, repeatable) in [(1, 7), (2, 9), (3, 9), (4, 0)] {
             repeats.expect(repeatable);
-            let receipt = repeats.receipt(SourceId(0), row, &publishes([1, 2]));
+            let receipt = repeats.receipt(SourceId(0), row, publishes([1, 2]).iter());
             repeats.saved(&receipt);
             kept.push(repeats.rows.iter().map(|(row, _)| *row).collect::<Vec<_>>());
         }
@@ -144,10 +141,10 @@ mod tests {
     fn what_was_confirmed_without_being_written_goes_with_the_next_row_once() {
         let mut repeats = Repeats::new(3, Vec::new());
         repeats.confirmed(publishes([1, 2, 3, 4]), 0);
-        let first = repeats.receipt(SourceId(0), 0, &publishes([5]));
+        let first = repeats.receipt(SourceId(0), 0, publishes([5]).iter());
         assert_eq!(first.fingerprints, publishes([3, 4, 5]));
         repeats.confirmed(publishes([6]), 0);
         repeats.saved(&Receipt { unsaved: 2, ..first });
-        assert_eq!(repeats.receipt(SourceId(0), 1, &[]).fingerprints, publishes([6]));
+        assert_eq!(repeats.receipt(SourceId(0), 1, [].iter()).fingerprints, publishes([6]));
     }
 }

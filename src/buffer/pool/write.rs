@@ -1,7 +1,7 @@
 //! When something has to be written, and what goes into the transaction.
 
 use super::{
-    BTreeMap, Boot, Chunk, Delete, Duration, Earlier, Gap, Held, Instant, LaneId, Pool, Receipts, Setting, newest, repeats::Receipt,
+    Boot, Chunk, Delete, Duration, Earlier, Gap, Held, Instant, LaneId, Pool, Receipts, Setting, newest, repeats::Receipt,
 };
 
 /// Most bytes in one transaction: bounds the WAL, and the time that one commit takes.
@@ -115,26 +115,25 @@ impl Pool {
     pub(in crate::buffer) fn write(&mut self, room: u64, pages_for: impl Fn(u64) -> u64) -> Write {
         let deletes = self.lanes.values().filter_map(super::LaneState::deletable).collect();
         let mut write = Write { deletes, ..Write::default() };
-        let mut by_group: BTreeMap<u64, Vec<WriteRow>> = BTreeMap::new();
-        for state in self.lanes.values() {
-            for held in state.memory.iter().filter(|held| !held.written) {
-                let Held { number, ref chunk, earlier, gap, from, .. } = *held;
-                let row = WriteRow { number, chunk: chunk.clone(), earlier, gap, from };
-                by_group.entry(held.group).or_default().push(row);
-            }
+        let mut waiting: Vec<(u64, WriteRow)> = Vec::new();
+        for held in self.unwritten() {
+            let Held { number, ref chunk, earlier, gap, from, group, .. } = *held;
+            waiting.push((group, WriteRow { number, chunk: chunk.clone(), earlier, gap, from }));
         }
+        waiting.sort_by_key(|(group, _)| *group);
         let mut groups_below = self.next_group;
-        let (mut bytes, mut pages) = (0, 0);
-        for (group, rows) in by_group {
-            pages += rows.iter().map(|row| pages_of(&row.chunk, &pages_for)).sum::<u64>();
+        let (mut taken, mut bytes, mut pages) = (0, 0, 0);
+        for rows in waiting.chunk_by(|(group, _), (next, _)| group == next) {
+            pages += rows.iter().map(|(_, row)| pages_of(&row.chunk, &pages_for)).sum::<u64>();
             if bytes >= WRITE_BYTES || pages > room {
-                groups_below = group;
-                self.writing.full = pages > room && write.is_empty();
+                groups_below = rows[0].0;
+                self.writing.full = pages > room && taken == 0 && write.is_empty();
                 break;
             }
-            bytes += rows.iter().map(|row| row.chunk.bytes()).sum::<u64>();
-            write.rows.extend(rows);
+            bytes += rows.iter().map(|(_, row)| row.chunk.bytes()).sum::<u64>();
+            taken += rows.len();
         }
+        write.rows = waiting.into_iter().take(taken).map(|(_, row)| row).collect();
         if !write.rows.is_empty() {
             // What is due by `hold` takes everything with it: a second commit costs more than a larger one.
             self.writing.asked = self.writing.asked.max(self.next_group);

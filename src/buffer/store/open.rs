@@ -20,7 +20,7 @@ use super::{
 use crate::{
     buffer::{
         BufferError, World,
-        cold::{ColdFile, Found},
+        cold::{ColdFile, Found, beside},
     },
     clock,
     config::check::LEAST_MAX_SIZE,
@@ -116,6 +116,7 @@ impl Store {
             #[cfg(test)]
             mutant: world.mutant,
             path: path.into(),
+            log_path: beside(path, "-wal"),
             page_budget: limits.pages,
             checkpoint_frames: limits.checkpoint_frames,
             wal_bytes: limits.wal_frames * WAL_FRAME_BYTES,

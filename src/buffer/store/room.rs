@@ -19,9 +19,8 @@ impl Store {
         const COPIED: u64 = (4 << 20) / PAGE_BYTES;
         const COPIED_BEYOND_BOUND: u64 = 4 * COPIED;
         let shrink = |store: &mut Self| -> rusqlite::Result<()> {
-            let pages: u64 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-            let free = pages - store.pages_used;
-            let copied = if pages > store.page_budget { COPIED_BEYOND_BOUND } else { COPIED };
+            let free = store.page_count - store.pages_used;
+            let copied = if store.page_count > store.page_budget { COPIED_BEYOND_BOUND } else { COPIED };
             if free < FREE || store.pages_used > (free / SHARE).min(copied) {
                 return Ok(());
             }
@@ -71,7 +70,7 @@ impl Store {
 
     /// Bytes of the database's file and of its WAL.
     fn files(&self) -> [u64; 2] {
-        ["", "-wal"].map(|suffix| len(&beside(&self.path, suffix)))
+        [&self.path, &self.log_path].map(|path| len(path))
     }
 
     /// Takes the reserve again if it was given up and others have made room since.

@@ -49,7 +49,8 @@ fn a_repeated_transaction_counts_what_is_gone_once() {
     store.commit(&rewrite()).unwrap();
 
     assert_eq!(waiting(&store), (2, 11));
-    let delete = || store::Transaction { deletes: vec![store::Delete { lane, from: 0, up_to: 2 }], ..Default::default() };
+    let deletes = [store::Delete { lane, from: 0, up_to: 2 }];
+    let delete = || store::Transaction { deletes: &deletes, ..Default::default() };
     store.commit(&delete()).unwrap();
     store.commit(&delete()).unwrap();
     assert_eq!(waiting(&store), (1, 3), "with its row the gap is gone");
