@@ -7,7 +7,10 @@ use bytes::Bytes;
 use crate::{
     clock::Unsure,
     reading::{Fingerprint, Ordinal, SourceId, Timestamp},
-    record::{Notice, RunId, kpl::first_record},
+    record::{
+        Notice, RunId,
+        kpl::{self, first_record},
+    },
 };
 
 /// A lane's row in the file; the same for as long as its layout is.
@@ -110,6 +113,8 @@ pub struct Taken {
     pub lane: LaneId,
     /// In order; the first may begin inside a chunk, behind what was delivered of it.
     pub pieces: Vec<Piece>,
+    /// They come from the disk: what was written, whatever that is.
+    pub from_disk: bool,
 }
 
 /// A chunk, or the rest of one.
@@ -162,13 +167,13 @@ pub struct Rejected {
     pub seq: u64,
     /// When the first reading of its chunk arrived.
     pub arrived: Timestamp,
-    /// What the destination said.
+    /// What the destination said, or what is wrong with it.
     pub reason: String,
     /// Where the encoding tells.
     pub topic: Option<String>,
     /// Where it is not the lane's own.
     pub partition_key: Option<String>,
-    /// The user record.
+    /// The user record; a whole chunk where that is no readings.
     pub data: Bytes,
 }
 
@@ -186,6 +191,12 @@ pub struct Waiting {
 }
 
 impl Piece {
+    /// Whether it can be taken apart into readings: one that can't makes whatever it is joined to unreadable for its consumers.
+    pub fn is_readings(&self) -> bool {
+        // Without keys of their own, readings have the lane's.
+        kpl::is_run(&self.data, self.keys.as_ref().map_or(1, |keys| keys.len()))
+    }
+
     /// The chunk with number `number`, less what lies before `position` of it.
     pub(super) fn starting_at(number: u64, chunk: &Chunk, position: Position) -> Self {
         let position = if position.number == number { position } else { Position { number, ..Position::default() } };

@@ -122,7 +122,8 @@ struct ReadRequest {
 
 struct AsideRequest {
     lane: LaneId,
-    reason: String,
+    /// What its destination says of the first reading; none where all of the first chunk is no readings.
+    reason: Option<String>,
     reply: oneshot::Sender<Result<bool, BufferError>>,
 }
 
@@ -252,6 +253,18 @@ impl Buffer {
     ///
     /// Errors: the reading is where it was; nothing is outstanding.
     pub async fn set_aside(&self, lane: LaneId, reason: String) -> Result<bool, BufferError> {
+        self.ask_to_set_aside(lane, Some(reason)).await
+    }
+
+    /// The same for all that is left of the first chunk that is outstanding of `lane`, because it is not [`Piece::is_readings`]. With
+    /// `false` it was gone, or no other chunk on the disk is: then the fault may be ours, and it waits for a version that does better.
+    ///
+    /// Errors: as there.
+    pub async fn set_chunk_aside(&self, lane: LaneId) -> Result<bool, BufferError> {
+        self.ask_to_set_aside(lane, None).await
+    }
+
+    async fn ask_to_set_aside(&self, lane: LaneId, reason: Option<String>) -> Result<bool, BufferError> {
         let (reply, answer) = oneshot::channel();
         self.lock().asides.push_back(AsideRequest { lane, reason, reply });
         self.0.0.work.notify_one();

@@ -37,7 +37,7 @@ use crate::{
 };
 
 use self::{repeats::Repeats, time::arrival};
-pub(super) use aside::{Cut, Whole};
+pub(super) use aside::{Cut, NO_READINGS, Whole};
 pub(super) use overflow::{GiveWay, Rewrite};
 pub(super) use salvaged::SalvagedRow;
 pub(super) use thin::Phases;
@@ -313,7 +313,7 @@ impl Pool {
             state.outstanding = held.number + 1;
             pieces.push(piece);
         }
-        Oldest::InMemory(Taken { lane, pieces })
+        Oldest::InMemory(Taken { lane, pieces, from_disk: false })
     }
 
     /// The chunks of `lane` below `below` were read from disk, and are on their way; none when there were no rows left.

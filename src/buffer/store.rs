@@ -51,7 +51,7 @@ use self::{
     reserve::Reserve,
     rows::{KEY_SEPARATOR, MAX_NUMBER, STORED, fingerprints_to, row_id, stored_from},
 };
-use super::{BufferError, Chunk, LaneId};
+use super::{BufferError, Chunk, LaneId, Piece, Position};
 use crate::{
     clock::{Boot, Setting},
     reading::Fingerprint,
@@ -60,6 +60,8 @@ use crate::{
 const PAGE_BYTES: u64 = 2048;
 /// Bytes of a page's content that follow the pointer to the next overflow page, and so the most that one page adds to a blob.
 const BLOB_BYTES_A_PAGE: u64 = PAGE_BYTES - 4;
+/// Rows that are looked at for one that can be taken apart.
+const LOOKED_AT: u8 = 16;
 /// A WAL frame is a page and its header. Source: SQLite file format, section 4.1.
 const WAL_FRAME_BYTES: u64 = PAGE_BYTES + 24;
 
@@ -207,6 +209,24 @@ impl Store {
             Ok(chunks)
         };
         read().map_err(|source| self.unreadable(source))
+    }
+
+    /// Whether one of the youngest rows, chunk `number` of `lane` left out, can be taken apart into readings.
+    pub(super) fn has_readings_but(&self, lane: LaneId, number: u64) -> Result<bool, BufferError> {
+        let look = || -> rusqlite::Result<bool> {
+            let sql = format!("{STORED} WHERE c.id <> ? AND length(c.data) > 0 ORDER BY c.id DESC LIMIT {LOOKED_AT}");
+            let mut select = self.connection.prepare_cached(&sql)?;
+            let mut rows = select.query([row_id(lane, number)])?;
+            while let Some(row) = rows.next()? {
+                let stored = stored_from(lane_of(row.get(0)?), row)?;
+                let whole = |chunk: &Chunk| Piece::starting_at(stored.number, chunk, Position::default()).is_readings();
+                if stored.chunk.as_ref().is_some_and(whole) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        look().map_err(|source| self.unreadable(source))
     }
 
     /// The database file.

@@ -356,7 +356,7 @@ impl Writer {
                 (None, Some(head)) => self.give_up(&mut inner, lane, head),
                 (None, None) => inner.pool.took((self.now)(), lane, None),
             }
-            (!pieces.is_empty()).then_some(Taken { lane, pieces })
+            (!pieces.is_empty()).then_some(Taken { lane, pieces, from_disk: true })
         });
         if answer.is_err() {
             inner.pool.release(lane);

@@ -9,7 +9,7 @@ use super::{
     window::Window,
 };
 use crate::{
-    buffer::{Buffer, Lane, Layout, Piece},
+    buffer::{Buffer, Lane, LaneId, Layout, Piece, Taken},
     clock::Unsure,
     kinesis::{Record, limits::MAX_RECORDS_PER_REQUEST},
     record::kpl::Malformed,
@@ -72,7 +72,7 @@ pub(super) async fn load(buffer: &Buffer, outlet: &Outlet, lanes: Vec<Wanted>) -
 async fn load_lane(buffer: &Buffer, outlet: &Outlet, wanted: &Wanted, most: usize) -> Result<Option<(Vec<Record>, Part)>, String> {
     let &Wanted { lane: Lane { id, ref layout }, at_most, asked, ref one_by_one, .. } = wanted;
     let bytes = one_by_one.as_ref().map_or(at_most as u64, |known| known.and(at_most));
-    let Some(taken) = buffer.oldest(id, bytes).await.map_err(|error| with_causes(&error))? else { return Ok(None) };
+    let Some(taken) = take(buffer, id, bytes).await? else { return Ok(None) };
     let correction = |unsure| buffer.correction(unsure);
     let malformed = |malformed: Malformed| malformed.to_string();
     if let Some(known) = one_by_one {
@@ -83,6 +83,25 @@ async fn load_lane(buffer: &Buffer, outlet: &Outlet, wanted: &Wanted, most: usiz
     let packed = pack_asked(outlet.form(), layout, taken.pieces, at_most, asked, correction).map_err(malformed)?;
     let record = |data| Record { partition_key: layout.partition_key.clone(), explicit_hash_key: layout.hash_key, data };
     Ok(packed.map(|Packed { data, delivered }| (vec![record(data)], Part::Joined(delivered))))
+}
+
+/// What waits first in lane `id`, `bytes` of it. A chunk that is no readings is set aside when it is the first; what is before it goes
+/// first.
+async fn take(buffer: &Buffer, id: LaneId, bytes: u64) -> Result<Option<Taken>, String> {
+    loop {
+        let Some(mut taken) = buffer.oldest(id, bytes).await.map_err(|error| with_causes(&error))? else { return Ok(None) };
+        // What this process wrote itself is not looked at: on a good link nothing else is sent.
+        let bad = taken.pieces.iter().position(|piece| taken.from_disk && !piece.is_readings());
+        match bad {
+            None => return Ok(Some(taken)),
+            Some(0) if buffer.set_chunk_aside(id).await.map_err(|error| with_causes(&error))? => {}
+            Some(0) => return Err(Malformed.to_string()),
+            Some(bad) => {
+                taken.pieces.truncate(bad);
+                return Ok(Some(taken));
+            }
+        }
+    }
 }
 
 fn pack_asked(

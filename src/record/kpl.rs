@@ -151,6 +151,18 @@ pub fn first_record(fields: &[u8]) -> Result<Record<'_>, Malformed> {
     Ok(Record { partition_key, hash_key, data: record, field_len })
 }
 
+/// Whether `fields` are whole records and nothing else, each with one of `keys` keys.
+pub fn is_run(mut fields: &[u8], keys: usize) -> bool {
+    while !fields.is_empty() {
+        let record = first_record(fields).ok();
+        let Some(record) = record.filter(|record| usize::try_from(record.partition_key).is_ok_and(|key| key < keys)) else {
+            return false;
+        };
+        fields = &fields[record.field_len..];
+    }
+    true
+}
+
 /// The inside of the first `records` field, and the length of the whole field.
 fn split_record(fields: &[u8]) -> Result<(&[u8], usize), Malformed> {
     let mut rest = fields;
@@ -246,6 +258,8 @@ mod tests {
         assert_eq!(first_record(&fields), Ok(expected));
         assert_eq!(first_record(&fields[expected.field_len..]).map(|record| record.data), Ok(&b""[..]));
         assert_eq!(first_record(b""), Err(Malformed));
+        assert!(is_run(&fields, 301) && is_run(b"", 0));
+        assert!(!is_run(&fields, 300) && !is_run(&fields[1..], 301) && !is_run(&fields[..fields.len() - 1], 301));
     }
 
     #[test]

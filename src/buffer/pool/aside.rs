@@ -9,6 +9,9 @@ use crate::{
     },
 };
 
+/// Why a whole chunk is set aside.
+pub(in crate::buffer) const NO_READINGS: &str = "the bytes are what was written, and no readings";
+
 /// A chunk, what its lane had before it, and what is gone in it.
 #[derive(Debug)]
 pub(in crate::buffer) struct Whole {
@@ -27,9 +30,9 @@ pub(in crate::buffer) struct Cut {
     pub(in crate::buffer) gap: Option<Gap>,
     /// The last one that goes. Those before it are delivered, but for a notice, which stays.
     pub(in crate::buffer) reading: Rejected,
-    /// 1; 0 where it is a notice that stands alone.
+    /// 1; 0 where it is a notice that stands alone; as many as it says where it is a whole chunk.
     pub(in crate::buffer) readings: u64,
-    /// Bytes of that one.
+    /// Bytes of that.
     bytes: u64,
 }
 
@@ -75,6 +78,29 @@ impl Cut {
             cut.gap = gap.map(|gap| Gap { readings: 0, bytes: 0, notice: false, ..gap });
         }
         Ok(cut)
+    }
+
+    /// All that is not delivered of a chunk that is no readings, in a lane where no more than `waiting` waits.
+    pub(in crate::buffer) fn all(Whole { chunk, .. }: &Whole, position: Position, waiting: Earlier) -> Self {
+        let offset = usize::try_from(position.offset).unwrap_or(usize::MAX).min(chunk.data.len());
+        let data = chunk.data.slice(offset..);
+        Self {
+            number: position.number,
+            rest: None,
+            gap: None,
+            // A row of an earlier version may say anything of itself.
+            readings: chunk.readings.saturating_sub(position.readings).min(waiting.readings),
+            bytes: (data.len() as u64).min(waiting.bytes),
+            reading: Rejected {
+                run: chunk.run,
+                seq: chunk.first_seq.saturating_add(position.readings),
+                arrived: chunk.arrived,
+                reason: NO_READINGS.to_owned(),
+                topic: None,
+                partition_key: None,
+                data,
+            },
+        }
     }
 }
 

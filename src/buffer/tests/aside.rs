@@ -251,3 +251,27 @@ fn the_notice_in_front_of_a_reading_that_is_set_aside_stays() {
     let alone = cut(&of(0, true, &["notice"]), Position::default()).unwrap();
     assert_eq!((alone.readings, alone.rest.is_none()), (0, true), "it is no reading");
 }
+
+/// Whether it can be taken apart is asked of whoever sends it; the buffer asks that of another one.
+#[tokio::test]
+async fn a_chunk_that_is_no_readings_is_set_aside_as_a_whole_when_another_one_is_and_waits_until_then() {
+    let mut bench = Bench::new();
+    bench.holds("noise").await;
+    let taken = async |bench: &Bench| bench.buffer().oldest(bench.lane(), 1).await.unwrap().unwrap().pieces.remove(0).data;
+    assert_eq!(taken(&bench).await, "noise");
+    assert!(!bench.buffer().set_chunk_aside(bench.lane()).await.unwrap(), "it may be us");
+    assert_eq!(taken(&bench).await, "noise");
+    bench.buffer().release(bench.lane());
+
+    let reading = fields(&["a reading"]);
+    bench.holds(reading.clone()).await;
+    assert_eq!(taken(&bench).await, "noise");
+    assert!(bench.buffer().set_chunk_aside(bench.lane()).await.unwrap());
+    bench.ledger_balances();
+
+    let bench = bench.close().await.open();
+    assert_eq!(bench.drained().await, [reading]);
+    bench.ledger_balances();
+    let bench = bench.close().await;
+    assert_eq!(rejected(&bench), [(0, "the bytes are what was written, and no readings".to_owned(), "noise".to_owned())]);
+}

@@ -6,7 +6,7 @@ use super::{AsideRequest, Work, Writer};
 use crate::{
     buffer::{
         BufferError, LaneId,
-        pool::{Cut, Whole},
+        pool::{Cut, NO_READINGS, Whole},
         store::{Aside, Insert, SetAside},
     },
     clock,
@@ -15,12 +15,13 @@ use crate::{
 
 /// The part of the status for what is set aside: it stays until someone has looked at it.
 const PART: &str = "set aside";
-const REMEDY: &str = "`headwater buffer export --rejected PATH` writes them; correct their sensor, and remove them from the buffer";
+const REMEDY: &str =
+    "`headwater buffer export --rejected PATH` writes them with the reason; correct their sensor, and remove them from the buffer";
 
 impl Writer {
     pub(super) fn set_aside(&mut self, request: AsideRequest) {
         let AsideRequest { lane, reason, reply } = request;
-        let result = self.try_set_aside(lane, &reason);
+        let result = self.try_set_aside(lane, reason.as_deref());
         self.tried(lane, Work::Aside, &result);
         if let Err(error) = &result {
             self.shared.lock().pool.release(lane);
@@ -30,7 +31,7 @@ impl Writer {
         let _ = reply.send(result);
     }
 
-    fn try_set_aside(&mut self, lane: LaneId, reason: &str) -> Result<bool, BufferError> {
+    fn try_set_aside(&mut self, lane: LaneId, reason: Option<&str>) -> Result<bool, BufferError> {
         let Some((position, held)) = self.shared.lock().pool.head(lane) else { return Ok(false) };
         let whole = match held {
             Some(held) => Some(held),
@@ -45,7 +46,14 @@ impl Writer {
             return Ok(false); // the next read finds that it can't be read, and says so
         };
         let malformed = |source| BufferError::Malformed { path: self.store.path().to_owned(), source };
-        let cut = Cut::new(&whole, position, reason).map_err(|error| malformed(error.into()))?;
+        let cut = match reason {
+            Some(reason) => Cut::new(&whole, position, reason).map_err(|error| malformed(error.into()))?,
+            None if !self.store.has_readings_but(lane, position.number)? => {
+                self.shared.lock().pool.release(lane);
+                return Ok(false);
+            }
+            None => Cut::all(&whole, position, self.shared.lock().pool.lane_waiting(lane).0),
+        };
         let (from, begins) = {
             let inner = self.shared.lock();
             (inner.pool.deleted_below(lane), inner.pool.begun([lane]))
@@ -63,13 +71,22 @@ impl Writer {
         let mut inner = self.shared.lock();
         let receipts = inner.pool.set_aside((self.now)(), lane, &cut);
         let (stream, number) = inner.pool.lane(lane).map_or_else(Default::default, |lane| (lane.stream.clone(), lane.number));
-        self.shared.status.set_aside(&stream, Reason::Refused, cut.readings);
+        let why = if reason.is_some() { Reason::Refused } else { Reason::Corrupt };
+        self.shared.status.set_aside(&stream, why, cut.readings);
         self.shared.settle(inner, &receipts);
         self.keeps_up();
         self.report();
         self.shared.status.lock().buffer.set_aside_gone += gone;
-        let topic = cut.reading.topic.as_deref().unwrap_or("of an unknown topic");
-        error!(topic, lane = format!("{stream}/{number}"), seq = cut.reading.seq, "a reading is set aside: {reason}; {REMEDY}");
+        let (lane, seq) = (format!("{stream}/{number}"), cut.reading.seq);
+        match reason {
+            Some(reason) => {
+                let topic = cut.reading.topic.as_deref().unwrap_or("of an unknown topic");
+                error!(topic, lane, seq, "a reading is set aside: {reason}; {REMEDY}");
+            }
+            None => {
+                error!(lane, seq, readings = cut.readings, "a chunk of the buffer is set aside: {NO_READINGS}; {REMEDY}");
+            }
+        }
         self.tell_of_set_aside();
         Ok(true)
     }
@@ -82,7 +99,7 @@ impl Writer {
         }
         let gone = self.shared.status.lock().buffer.set_aside_gone;
         let gone = if gone > 0 { format!(", and {gone} older ones had to make room for them") } else { String::new() };
-        let what = format!("{readings} readings are set aside, because their destination calls them invalid{gone}");
+        let what = format!("{readings} readings are set aside, because nobody takes them as they are{gone}");
         self.shared.status.problem(PART, clock::now(), what, REMEDY);
     }
 }
