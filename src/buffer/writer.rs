@@ -122,6 +122,7 @@ impl Writer {
         // Nobody waits for an answer that does not come.
         {
             let mut inner = self.shared.lock();
+            tell_of_unwritten(inner.pool.unwritten_readings());
             inner.closing = true;
             inner.reads.clear();
             inner.asides.clear();
@@ -208,9 +209,7 @@ impl Writer {
         let (readings, names) = (inner.pool.unwritten_readings(), inner.pool.last_names());
         let begun = inner.pool.begun(names.iter().map(|(lane, ..)| *lane));
         drop(inner);
-        if readings > 0 {
-            error!(readings, "readings that were in memory alone could not be written; they were not acknowledged");
-        }
+        tell_of_unwritten(readings);
         if let Err(error) = self.store.remember(&names, &begun) {
             self.complain(&error);
         }
@@ -407,6 +406,12 @@ impl Writer {
         if self.shared.status.problem(PART, clock::now(), what.clone(), &remedy) {
             warn!("{what}; {remedy}");
         }
+    }
+}
+
+fn tell_of_unwritten(readings: u64) {
+    if readings > 0 {
+        error!(readings, "readings that were in memory alone could not be written; they were not acknowledged");
     }
 }
 

@@ -76,10 +76,12 @@ impl FromStr for Beginning {
         match text {
             "latest" => Ok(Self::Latest),
             "oldest" => Ok(Self::Oldest),
-            _ => match units::parse_duration(text) {
-                Ok(ago) => Ok(Self::Ago(ago)),
-                Err(_) => kinesis::parse_time(text).map(Self::At).ok_or_else(refused),
-            },
+            _ => {
+                let ago = units::parse_duration(text).ok().map(Self::Ago);
+                // As every reading has it.
+                let millis = || text.parse().ok().map(|millis| Self::At(Timestamp(millis)));
+                ago.or_else(millis).or_else(|| kinesis::parse_time(text).map(Self::At)).ok_or_else(refused)
+            }
         }
     }
 }
@@ -308,6 +310,7 @@ mod tests {
         assert_eq!(start("10min"), Ok(Start::At(Timestamp(1_799_999_400_000))));
         assert_eq!(start("2026-11-21T05:30:00Z"), Ok(Start::At(Timestamp(1_795_239_000_000))));
         assert_eq!(start("2026-11-21T06:30:00+01:00"), Ok(Start::At(Timestamp(1_795_239_000_000))));
+        assert_eq!(start("1795239000000"), Ok(Start::At(Timestamp(1_795_239_000_000))));
         assert!(start("yesterday").unwrap_err().contains("10min"));
     }
 

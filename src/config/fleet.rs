@@ -99,9 +99,9 @@ fn read_layer(file: &Path) -> Layer {
 }
 
 impl Stack {
-    /// Of one file.
-    pub(super) fn of_file(file: &Path, host: &str) -> Self {
-        let default_id = (host.to_owned(), "the host name".to_owned());
+    /// Of one gateway's file; `id` is its name where the file does not say it, and who says so.
+    pub(super) fn of_file(file: &Path, (id, whence): (&str, &str)) -> Self {
+        let default_id = (id.to_owned(), whence.to_owned());
         Self { layers: vec![read_layer(file)], own: file.display().to_string(), default_id }
     }
 }

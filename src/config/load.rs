@@ -100,16 +100,21 @@ pub fn load_on(
 ) -> Result<Loaded, ConfigErrors> {
     let variables = ours(env);
     let stack = match find(&path.map_or_else(|| default_path(&variables), Path::to_owned))? {
-        Found::File(file) if device.is_some() => {
-            let text = "this is one file for one gateway; leave --device out, or name a fleet's folder";
-            return Err(Mistake::new(Place::whole(file.display()), text).into());
-        }
-        Found::File(file) => Stack::of_file(&file, host),
+        Found::File(file) => Stack::of_file(&file, device.map_or((host, "the host name"), |device| (device, "--device"))),
         Found::Fleet(fleet) => fleet.stack(fleet.pick(device, host)?).0,
     };
+    let own = stack.own.clone();
     let outcome = assemble(stack, &variables, files);
     ConfigErrors::none_of(outcome.mistakes)?;
-    Ok(outcome.loaded)
+    let Loaded { config, .. } = &outcome.loaded;
+    match device.filter(|device| config.device.id != *device) {
+        Some(device) => {
+            let text =
+                format!("this is the configuration of {:?}, and --device says {device:?}; leave --device out", config.device.id);
+            Err(Mistake::new(Place::whole(own), text).into())
+        }
+        None => Ok(outcome.loaded),
+    }
 }
 
 /// Reads one file's text, for a gateway called `host`. Files that it names need not be there.
@@ -129,7 +134,7 @@ pub fn examine(path: Option<&Path>, files: Files, env: impl Iterator<Item = (Str
     match find(&path.map_or_else(|| default_path(&variables), Path::to_owned)) {
         Err(mistake) => report.mistakes.push(mistake),
         Ok(Found::File(file)) => {
-            let outcome = assemble(Stack::of_file(&file, &host_name()), &variables, files);
+            let outcome = assemble(Stack::of_file(&file, (&host_name(), "the host name")), &variables, files);
             let Config { sources, streams, destinations, .. } = &outcome.loaded.config;
             let counted = [(sources.len(), "source"), (streams.len(), "stream"), (destinations.len(), "destination")];
             report.extent = counted.map(|(n, what)| count(n, what)).join(", ");

@@ -94,8 +94,8 @@ impl Distribution {
     }
 
     /// What to do before a request goes out; `hurry` when there is no time to ask. Then what nothing is known of stays in the buffer: one
-    /// by one, it would lose its order for nothing.
-    pub(super) fn step(&self, now: Instant, hurry: bool) -> Step {
+    /// by one, it would lose its order for nothing. Where the way is not `open`, the request is a probe, and no question goes beside it.
+    pub(super) fn step(&self, now: Instant, hurry: bool, open: bool) -> Step {
         if self.setting != Aggregation::Auto {
             return Step::Send { ask: false };
         }
@@ -105,7 +105,7 @@ impl Distribution {
             None => self.belief != Belief::Unknown || self.silent >= SILENT,
         };
         match (fresh, due) {
-            (true, ask) => Step::Send { ask },
+            (true, ask) => Step::Send { ask: ask && open },
             (false, true) => Step::Ask,
             (false, false) if self.asking || hurry => Step::Wait(None),
             (false, false) if self.heard.is_none() => Step::Wait(self.ask_at),
@@ -244,7 +244,7 @@ mod tests {
 
     impl Distribution {
         fn does(&self, now: Instant) -> (bool, Step) {
-            (self.aggregates(), self.step(now, false))
+            (self.aggregates(), self.step(now, false, true))
         }
     }
 
@@ -265,10 +265,10 @@ mod tests {
     #[test]
     fn nothing_goes_out_before_the_stream_was_asked() {
         let (mut distribution, now) = auto();
-        assert_eq!(distribution.step(now, false), Step::Ask);
-        assert_eq!(distribution.step(now, true), Step::Wait(None), "at the end it stays in the buffer");
+        assert_eq!(distribution.step(now, false, true), Step::Ask);
+        assert_eq!(distribution.step(now, true, true), Step::Wait(None), "at the end it stays in the buffer");
         distribution.asked();
-        assert_eq!(distribution.step(now, false), Step::Wait(None));
+        assert_eq!(distribution.step(now, false, true), Step::Wait(None));
         distribution.told(now, BY_KEY, 0.5);
         assert_eq!(distribution.does(now), TOGETHER);
     }
@@ -288,7 +288,7 @@ mod tests {
         let (mut distribution, start) = auto();
         let (mut now, mut questions, mut went) = (start, 0, None);
         while now < start + Duration::from_hours(1) {
-            let step = distribution.step(now, false);
+            let step = distribution.step(now, false, true);
             if step == Step::Ask || step == (Step::Send { ask: true }) {
                 questions += 1;
                 distribution.asked();
@@ -310,7 +310,7 @@ mod tests {
     fn while_nothing_is_known_the_probe_of_a_link_that_is_away_is_the_question() {
         let (mut distribution, now) = auto();
         for _ in 0..100 {
-            assert_eq!(distribution.step(now, false), Step::Ask);
+            assert_eq!(distribution.step(now, false, true), Step::Ask);
             distribution.asked();
             distribution.told(now, Told::Failed, 1.0);
         }
@@ -331,9 +331,10 @@ mod tests {
         distribution.told(now, BY_SERVICE, 1.0);
         assert_eq!(distribution.does(now), ONE_BY_ONE);
 
+        assert_eq!(distribution.step(now + EVERY, false, false), Step::Send { ask: false }, "a probe goes alone");
         let now = now + STALE;
-        assert_eq!(distribution.step(now, false), Step::Ask);
-        assert_eq!(distribution.step(now, true), Step::Send { ask: false }, "there is no time left");
+        assert_eq!(distribution.step(now, false, true), Step::Ask);
+        assert_eq!(distribution.step(now, true, true), Step::Send { ask: false }, "there is no time left");
         distribution.asked();
         distribution.told(now, Told::Nothing, 1.0);
         assert_eq!(distribution.does(now), ONE_BY_ONE, "what is known is better than nothing");

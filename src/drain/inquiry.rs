@@ -29,7 +29,9 @@ pub(super) struct Reply {
 impl Drain {
     /// What has to happen before a request, if anything has. Asks where that is due.
     pub(super) fn first(&mut self, now: Instant, index: usize, hurry: bool) -> Option<Next> {
-        match self.streams[index].distribution.step(now, hurry) {
+        let stream = &self.streams[index];
+        let open = self.destinations[stream.destination].reach.is_open();
+        match stream.distribution.step(now, hurry, open) {
             Step::Send { ask: false } => None,
             Step::Send { ask: true } => {
                 self.inquire(now, index);

@@ -194,6 +194,7 @@ impl Drain {
     /// then is still in the buffer.
     pub async fn run(mut self, finish: CancellationToken, give_up: CancellationToken) {
         let mut last_put = vec![[false; 2]; self.streams.len()];
+        (0..self.streams.len()).for_each(|index| self.report(index));
         loop {
             let finishing = finish.is_cancelled();
             let now = Instant::now();

@@ -219,7 +219,9 @@ impl Report {
 impl LinkReport {
     fn of(state: &State, started: Timestamp) -> Self {
         let waits = |link: &&LinkState| (link.tried() && !link.up) || link.paused.is_some();
-        let link = state.links.values().find(waits).or_else(|| state.links.values().next()).cloned();
+        // Of those that are well, one that is a network's.
+        let well = || state.links.values().find(|link| link.address.is_some()).or_else(|| state.links.values().next());
+        let link = state.links.values().find(waits).or_else(well).cloned();
         let link = link.unwrap_or_else(|| LinkState { since: started, ..LinkState::default() });
         let tried = link.tried();
         let LinkState { up, since, endpoint, address, error, retry_at, credentials, paused, month, .. } = link;

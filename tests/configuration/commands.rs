@@ -56,6 +56,19 @@ fn what_is_shown_reads_back_as_the_same_settings() {
 }
 
 #[test]
+fn one_gateways_file_is_that_of_the_device_that_is_asked_for_or_refused() {
+    let folder = Folder::with(&[("named.toml", "[device]\nid = \"gw-1\"\n"), ("nameless.toml", "")]);
+    let load = |file: &str, device: &str| {
+        let path = folder.path().join(file);
+        config::load_on("h", Some(&path), Some(device), Files::Skipped, std::iter::empty()).map(|loaded| loaded.config.device.id)
+    };
+    assert_eq!(load("named.toml", "gw-1").unwrap(), "gw-1");
+    assert_eq!(load("nameless.toml", "gw-2").unwrap(), "gw-2");
+    let refused = load("named.toml", "gw-2").unwrap_err().to_string();
+    assert!(refused.contains("\"gw-1\"") && refused.contains("--device says \"gw-2\""), "{refused}");
+}
+
+#[test]
 fn show_tells_where_each_value_came_from_and_what_is_wrong_instead() {
     let folder = Folder::with(&[
         ("gateway.toml", "[device]\nid = \"gw\"\n[buffer]\nhold = \"5s\"\n"),

@@ -182,3 +182,15 @@ async fn an_agent_that_waits_for_its_disk_stops_when_it_is_told_to() {
 
     gateway.agent.stops().await;
 }
+
+#[tokio::test]
+async fn what_others_take_of_the_disk_is_told_while_nothing_is_written_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::in_memory(folder.path(), 16) else { return };
+    let gateway = Gateway::new().set("device.state_dir", disk.folder().display().to_string()).starts().await;
+    let before = gateway.agent.shows("how much is free", |status| status.count("/disk/free") > 0).await.count("/disk/free");
+
+    fs::write(disk.folder().join("of-others"), vec![1; 4 << 20]).unwrap();
+
+    gateway.agent.shows("less is free", |status| status.count("/disk/free") + (3 << 20) < before).await;
+}

@@ -16,14 +16,18 @@ async fn endpoint_name_resolves_to_a_public_address_nothing_is_sent_and_the_stat
     gateway.field.is_listened_to().await;
     gateway.field.publishes(10).await;
 
-    let leads = |status: &Picture| status.text("/link/error").contains("198.51.100.7") && status.holds_a("/link/retry_at");
+    let leads = |status: &Picture| {
+        let refused = status.text("/link/error").contains("198.51.100.7") && status.holds_a("/link/retry_at");
+        refused && status.count("/ledger/buffered") == 10
+    };
     let status = gateway.agent.shows("where it leads, and when it looks again", leads).await;
 
     assert!(status.text("/link/error").contains("private_only") && !status.holds("/link/up"), "{status:?}");
     assert!(status.problems().iter().any(|problem| problem.contains("private DNS") && problem.contains("rebind")), "{status:?}");
     let wait = status.count("/link/retry_at").saturating_sub(status.count("/clock/now"));
     assert!((30_000..=60_000).contains(&wait), "tried again in {wait} ms, which is no minute");
-    assert_eq!((status.count("/ledger/buffered"), status.text("/state")), (10, "buffering"));
+    assert_eq!(status.text("/state"), "buffering");
+    assert!(status.holds_a("/streams/readings/lanes/0/rate"), "lanes are told of before anything is sent: {status:?}");
     status.balances();
     assert_eq!(gateway.cloud.counts().requests, 0);
 

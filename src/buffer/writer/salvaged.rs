@@ -26,6 +26,7 @@ impl Writer {
             return;
         }
         self.looked = now;
+        self.report();
         inner.pool.look_again();
         let status = &self.shared.status;
         self.aside.retain(|aside| {
