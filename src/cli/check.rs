@@ -22,8 +22,8 @@ pub const WRONG_CONFIGURATION: u8 = 2;
 ///
 /// With --online it goes on, on the gateway, and tries what the agent will need, beside a running agent too: disk, clock, each broker
 /// and serial port; of each destination the name, its addresses and whether they are private, TLS, credentials, and each stream with a
-/// record that is not stored (PutRecords with DryRun), the last one of full size, which also finds a VPN that swallows large packets.
-/// A line for each, with what to do where it fails.
+/// small record that is not stored (PutRecords with DryRun). The first stream that takes one gets one of full size as well, at each
+/// endpoint, which also finds a VPN that swallows large packets. A line for each, with what to do where it fails.
 ///
 /// Exit code: 0 when all is right, warnings included; 2 when there are mistakes; 1 when something that was tried fails.
 #[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]

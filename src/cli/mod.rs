@@ -34,7 +34,9 @@ pub const IN_USE: u8 = 3;
 /// Carries readings from MQTT and serial devices to Amazon Kinesis, across outages of days
 ///
 /// Readings wait in memory while the link is good, and on the disk while it is not; nothing that was acknowledged to a broker is lost.
-/// Begin with `headwater check`, or, where it is built in, with `headwater demo`, which needs nothing but itself.
+/// Begin with `headwater check`.
+// A paragraph of its own, which the manual of the package leaves out.
+#[cfg_attr(feature = "demo", doc = "\n\n To see it at work, begin with `headwater demo`, which needs nothing but itself.")]
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 #[command(after_help = "Exit codes: 0 done; 1 failed; 2 the configuration or the arguments are wrong; 3 the buffer is in use.")]

@@ -22,6 +22,7 @@ pub use endpoints::Endpoints;
 pub use file::{Compression, FileConfig, Keep};
 pub use load::{DEFAULT_PATH, Files, Loaded, Origins, Report, examine, load, load_on, parse};
 pub use mistake::{ConfigErrors, Mistake, Place};
+pub(crate) use named::CREDENTIALS_FOLDER;
 pub use quiet::QuietHours;
 pub use sources::{FlowControl, FramingConfig, MqttConfig, MqttVersion, Parity, PayloadFormat, SerialConfig, SourceConfig};
 
@@ -228,7 +229,7 @@ pub struct KinesisConfig {
     pub allow_addresses: Vec<AddressRange>,
     /// Addresses of host names that are not to be looked up. The name stays the one that TLS asks for.
     pub resolve: BTreeMap<String, Vec<Address>>,
-    /// URL of an HTTP proxy that everything goes through by CONNECT. It looks names up itself, so `private_only` can't be kept.
+    /// URL of an HTTP proxy, `http://` and no other, that everything goes through by CONNECT. It looks names up itself, so `private_only` can't be kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
     /// PEM file with the roots that the endpoint's certificate must come from. Default: the system's.

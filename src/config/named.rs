@@ -8,7 +8,7 @@ use super::{Config, CredentialsConfig, KinesisConfig, MqttConfig, SourceConfig, 
 
 /// What a path begins with when its file is one of the credentials that systemd gives to the service. Source: systemd.exec(5),
 /// "CREDENTIALS".
-pub(super) const CREDENTIALS_FOLDER: &str = "$CREDENTIALS_DIRECTORY";
+pub(crate) const CREDENTIALS_FOLDER: &str = "$CREDENTIALS_DIRECTORY";
 /// The variable that says where they are.
 pub(super) const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 

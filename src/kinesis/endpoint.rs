@@ -42,8 +42,9 @@ impl Endpoint {
         }
         if config.endpoint.is_empty() {
             let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-            // Those of the US government are all FIPS endpoints. Source: the endpoint rules of the services' SDKs.
-            let fips = if config.fips && !region.starts_with("us-gov-") { "-fips" } else { "" };
+            // All of Kinesis that the US government has are FIPS endpoints. Source: the endpoint rules of the services' SDKs.
+            let always_fips = service == Service::Kinesis && region.starts_with("us-gov-");
+            let fips = if config.fips && !always_fips { "-fips" } else { "" };
             let url = format!("https://{}{fips}.{region}.{domain}", service.name());
             return Self::parse(&url).map(|endpoint| vec![endpoint]).map_err(|_| refused());
         }
@@ -148,12 +149,14 @@ mod tests {
 
     #[test]
     fn fips_has_public_names_of_its_own() {
-        let url = |region: &str| {
+        let url = |service, region: &str| {
             let config = KinesisConfig { region: region.into(), fips: true, ..KinesisConfig::default() };
-            Endpoint::all(Service::Kinesis, &config).unwrap()[0].url.to_string()
+            Endpoint::all(service, &config).unwrap()[0].url.to_string()
         };
-        assert_eq!(url("us-east-1"), "https://kinesis-fips.us-east-1.amazonaws.com");
-        assert_eq!(url("us-gov-west-1"), "https://kinesis.us-gov-west-1.amazonaws.com");
+        assert_eq!(url(Service::Kinesis, "us-east-1"), "https://kinesis-fips.us-east-1.amazonaws.com");
+        assert_eq!(url(Service::Kinesis, "us-gov-west-1"), "https://kinesis.us-gov-west-1.amazonaws.com");
+        assert_eq!(url(Service::Firehose, "us-east-1"), "https://firehose-fips.us-east-1.amazonaws.com");
+        assert_eq!(url(Service::Firehose, "us-gov-east-1"), "https://firehose-fips.us-gov-east-1.amazonaws.com");
     }
 
     #[test]

@@ -46,7 +46,7 @@ async fn a_package_brings_its_user_its_folder_manual_and_completions() {
 async fn systemd_finds_nothing_wrong_with_the_units_and_an_exposure_of_1_3_at_most_in_the_running_agent() {
     let board = Board::running(Package::Now, settings()).await;
 
-    assert_eq!(board.does("systemd-analyze verify headwater.service headwater@north.service").await, "");
+    assert_eq!(board.does("systemd-analyze verify --man=no headwater.service headwater@north.service").await, "");
     board.does("systemd-analyze security --threshold=13 headwater.service").await;
     assert_eq!(board.unit("ActiveState").await, "active");
     assert_eq!(board.unit("User").await, "headwater");

@@ -273,6 +273,26 @@ fn an_endpoint_that_only_private_dns_can_make_private_is_a_warning() {
 }
 
 #[test]
+fn an_endpoint_without_tls_is_a_warning_wherever_it_is_but_on_the_gateway_itself() {
+    let warnings = |endpoint: &str| {
+        let text = format!("[destinations.cloud]\nkind = \"kinesis\"\nregion = \"eu-west-1\"\nendpoint = \"{endpoint}\"\n");
+        let warnings = config::parse(&text, "gw").unwrap().warnings.into_iter().map(|warning| warning.to_string());
+        warnings.filter(|text| text.contains("destinations")).collect::<Vec<_>>()
+    };
+
+    assert_eq!(
+        warnings("http://10.0.0.1"),
+        [
+            r#"configuration:4: destinations.cloud.endpoint is "http://10.0.0.1", so readings go there unencrypted; write https://, or leave it to emulators"#
+        ]
+    );
+    assert_eq!(warnings("http://vpce.example:8080").len(), 1);
+    for fine in ["https://10.0.0.1", "http://127.0.0.1:4566", "http://[::1]:4566", "http://localhost:4566"] {
+        assert!(warnings(fine).is_empty(), "{fine}: {:?}", warnings(fine));
+    }
+}
+
+#[test]
 fn a_setting_of_a_later_version_is_refused_as_unknown() {
     let said = mistakes("[http]\ntoken_file = \"/etc/headwater/token\"\n");
     assert!(said.iter().any(|line| line.contains("unknown key")), "{said:?}");

@@ -99,6 +99,19 @@ async fn a_way_that_swallows_large_packets_is_told_from_one_that_is_closed() {
 }
 
 #[tokio::test]
+async fn a_file_that_only_the_service_has_is_missing_with_the_command_that_gives_it() {
+    let plan = Gateway::new().set("destinations.cloud.credentials.kind", "static");
+    let plan = plan.set("destinations.cloud.credentials.access_key_id", "test");
+    let secret = "$CREDENTIALS_DIRECTORY/aws-secret";
+    let gateway = installed(plan.set("destinations.cloud.credentials.secret_access_key_file", secret)).await;
+
+    let (code, said) = checks(&gateway.agent, &[]).await;
+
+    assert_eq!(code, Some(1), "{said}");
+    has_line(&said, &["WRONG cloud", secret, "systemd-run --pipe --wait -p User=headwater -p LoadCredential="]);
+}
+
+#[tokio::test]
 async fn a_configuration_with_mistakes_is_not_tried() {
     let gateway = installed(Gateway::new().set("buffer.hold", 5)).await;
 

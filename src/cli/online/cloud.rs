@@ -1,7 +1,7 @@
 //! The way to a destination: name, addresses, TLS, credentials, and each stream with a record that is not stored.
 //!
-//! A small record comes first and one of full size last: where only the second gets no answer, something on the way swallows large
-//! packets, as a VPN with a wrong MTU does.
+//! A small record comes first, and at each endpoint one of full size behind it: where only the second gets no answer, something on the
+//! way swallows large packets, as a VPN with a wrong MTU does.
 
 use std::{
     io,

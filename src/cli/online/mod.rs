@@ -19,10 +19,15 @@ use super::{
 };
 use crate::{
     clock::{Boot, Clock},
-    config::{self, Config, DestinationConfig, Files},
+    config::{self, CREDENTIALS_FOLDER, Config, DestinationConfig, Files},
     file::Folder,
     status::what_and_remedy,
 };
+
+/// Where a file is one that systemd gives to the service, and to nobody else.
+const AS_THE_SERVICE: &str = "systemd gives this file to the service alone; to have it here, run systemd-run --pipe --wait \
+                              -p User=headwater -p LoadCredential=NAME:FILE headwater check --online, with every LoadCredential= \
+                              of the unit";
 
 /// How it is with one part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +68,9 @@ impl Report<'_> {
 
     /// `what` is wrong; and what to do.
     fn wrong(&mut self, part: &str, what: impl AsRef<str>, remedy: &str) -> io::Result<()> {
-        self.line(Verdict::Wrong, part, &format!("{}; {remedy}", what.as_ref()))
+        let what = what.as_ref();
+        let remedy = if what.contains(CREDENTIALS_FOLDER) { AS_THE_SERVICE } else { remedy };
+        self.line(Verdict::Wrong, part, &format!("{what}; {remedy}"))
     }
 
     /// An error whose text says what to do.

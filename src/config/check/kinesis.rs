@@ -63,6 +63,13 @@ fn endpoints(name: &str, service: &str, kinesis: &KinesisConfig, problems: &mut 
             }
             Ok(url) => {
                 tls |= url.scheme == "https";
+                let literal = url.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+                let here = url.host == "localhost" || literal.is_some_and(|address| address.to_canonical().is_loopback());
+                if url.scheme == "http" && !here {
+                    let text =
+                        format!("is {endpoint:?}, so readings go there unencrypted; write https://, or leave it to emulators");
+                    problems.warn(&at("endpoint"), text).element(n);
+                }
                 let names = |service: &str| url.host.split('.').any(|part| part == service);
                 if let Some(other) = ["kinesis", "firehose"].into_iter().find(|other| *other != service && names(other)) {
                     let text = format!(
@@ -70,7 +77,6 @@ fn endpoints(name: &str, service: &str, kinesis: &KinesisConfig, problems: &mut 
                     );
                     problems.warn(&at("endpoint"), text).element(n).rests_on(&at("kind"));
                 }
-                let literal = url.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
                 if let Some(address) = literal.filter(|address| !permitted(kinesis).contains(*address)) {
                     let text = format!(
                         "is {endpoint:?}, an address that private_only refuses; write the name of the VPC endpoint, or \
