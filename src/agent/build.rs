@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use md5::{Digest, Md5};
 use tokio::sync::watch;
 
-use super::{AgentError, StageError, disk};
+use super::{AgentError, StageError};
 use crate::{
     backoff,
     buffer::{Buffer, BufferSettings, Lane, Layout, Opened, StreamRules, World},
     clock::{Belief, Clock},
     config::{Config, DestinationConfig, SourceConfig, StreamConfig},
     drain::{self, DestinationSettings, Drain, DrainSettings, Meter, Outlet},
+    durable,
     file::{self, Folder},
     ingest::{self, Ingest, IngestSettings, Intake, SourceSettings, StreamSettings, route::Routes},
     kinesis::{Client, Firehose},
@@ -78,7 +79,8 @@ fn share_of_hash_keys(number: u16, of: u16) -> u128 {
 
 pub(super) async fn open_buffer(config: &Config, plan: &Plan, status: &Status) -> Result<Opened, AgentError> {
     let state_dir = config.device.state_dir.clone();
-    disk::make_folder(&state_dir, disk::sync_folder).map_err(|source| AgentError::StateDir { path: state_dir.clone(), source })?;
+    durable::make_folder(&state_dir, durable::sync_folder)
+        .map_err(|source| AgentError::StateDir { path: state_dir.clone(), source })?;
     let window = |(id, name, source): (SourceId, &str, &SourceConfig)| match source {
         SourceConfig::Mqtt(mqtt) if mqtt.qos > 0 => Some((name.to_owned(), (id, mqtt.window))),
         SourceConfig::Mqtt(_) | SourceConfig::Serial(_) => None,

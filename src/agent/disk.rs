@@ -6,12 +6,7 @@
 //!
 //! A disk that is only full does not come here: a buffer that exists opens without a write, or with the room of its reserve.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -32,26 +27,6 @@ use crate::{
 const PART: &str = "buffer";
 /// Between two attempts.
 const AGAIN: Duration = Duration::from_secs(5);
-
-/// Makes `folder`, and those above it that are not there, each with a `sync` of where it is: a power cut that took a new folder back would
-/// take what was acknowledged in it.
-pub(super) fn make_folder(folder: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
-    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.is_dir()).collect();
-    for folder in missing.into_iter().rev() {
-        match fs::create_dir(folder) {
-            // Somebody else was quicker, and may not have synced it.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
-            made => made?,
-        }
-        sync(folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-    }
-    Ok(())
-}
-
-/// Makes durable what is in `folder`.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
 
 /// Opens the buffer, as soon as that can be done; none when `stop` comes first. Errors: someone has to change something else first.
 pub(super) async fn opened(
@@ -82,37 +57,5 @@ pub(super) async fn opened(
             () = stop.cancelled() => return Ok(None),
             () = sleep(AGAIN) => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_place_of_each_folder_that_is_made_is_synced_before_the_next_one_is_made_in_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("lib/headwater/state");
-        let mut synced = Vec::new();
-
-        make_folder(&folder, |place| {
-            assert!(fs::read_dir(place)?.count() == 1, "what is in it is made first");
-            synced.push(place.to_owned());
-            sync_folder(place)
-        })
-        .unwrap();
-
-        assert!(folder.is_dir());
-        assert_eq!(synced, [dir.path().to_owned(), dir.path().join("lib"), dir.path().join("lib/headwater")]);
-        make_folder(&folder, |place| panic!("{} is synced, and nothing was made", place.display())).unwrap();
-    }
-
-    #[test]
-    fn a_file_in_the_place_of_a_folder_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("state"), "").unwrap();
-
-        assert!(make_folder(&dir.path().join("state"), sync_folder).is_err());
-        assert!(make_folder(&dir.path().join("state/below"), sync_folder).is_err());
     }
 }

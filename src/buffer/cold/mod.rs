@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) use pages::beside;
+pub(crate) use pages::beside;
 pub use tree::{Chunks, Item};
 
 use self::{

@@ -3,9 +3,10 @@
 //! Invariant: a reading stands there as it would arrive; what can't be read is counted, and stops nothing.
 
 use std::{
-    fs::File,
-    io::{BufWriter, ErrorKind, Write},
-    path::PathBuf,
+    fs::{self, File},
+    io::{self, BufWriter, ErrorKind, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -15,9 +16,10 @@ use super::{note, opened, unread};
 use crate::{
     buffer::{
         Chunk, Lane,
-        cold::{ColdFile, Refused},
+        cold::{ColdFile, Refused, beside},
     },
     cli::{Failed, tail::envelope},
+    durable::{folder_of, take_place},
     record::kpl::first_record,
 };
 
@@ -45,28 +47,84 @@ pub struct ExportArgs {
 
 /// Writes the readings to `out`, or to the file that the arguments name.
 pub fn export(args: &ExportArgs, out: &mut dyn Write) -> Result<ExitCode, Failed> {
-    let (file, damaged) = opened(&args.path)?;
-    let written = match &args.output {
-        Some(path) => {
-            let mut output = BufWriter::new(File::create(path)?);
-            write_all(&file, args.rejected, &mut output).and_then(|unread| output.flush().map(|()| unread))
-        }
-        None => write_all(&file, args.rejected, &mut BufWriter::new(out)),
-    };
-    match written {
-        Ok(None) if damaged => Ok(ExitCode::FAILURE),
-        Ok(None) => Ok(ExitCode::SUCCESS),
-        Ok(Some(unread)) => {
-            note(&format!("{unread}; headwater buffer verify tells more"));
-            Ok(ExitCode::FAILURE)
-        }
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS), // `| head` has seen enough
-        Err(error) => Err(error.into()),
+    if let Some(output) = &args.output
+        && is_of(output, &args.path)
+    {
+        return Err(NotWritten::Source { output: output.clone() }.into());
     }
+    let (file, damaged) = opened(&args.path)?;
+    let unread = match &args.output {
+        Some(output) => write_file(output, |out| write_all(&file, args.rejected, out))
+            .map_err(|source| NotWritten::Failed { output: output.clone(), source })?,
+        None => match write_all(&file, args.rejected, &mut BufWriter::new(out)) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS), // `| head` has seen enough
+            unread => unread?,
+        },
+    };
+    if let Some(unread) = &unread {
+        note(&format!("{unread}; headwater buffer verify tells more"));
+    }
+    Ok(if unread.is_some() || damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The output can't be written.
+#[derive(Debug, thiserror::Error)]
+enum NotWritten {
+    #[error("{} belongs to the buffer that is read, and would be lost; name another file with --output", output.display())]
+    Source { output: PathBuf },
+    #[error("{} can't be written; check that this user may write in its folder, and that the disk has room", output.display())]
+    Failed { output: PathBuf, source: io::Error },
+}
+
+/// Whether `output` is the buffer at `path`, or is called like a file that belongs to it.
+fn is_of(output: &Path, path: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).map(|of| (of.dev(), of.ino())).ok();
+    let name = |path: &Path| Some((identity(folder_of(path))?, path.file_name()?.to_owned()));
+    let is = |file: PathBuf| {
+        let same_file = identity(output).is_some_and(|output| identity(&file) == Some(output));
+        same_file || name(output).is_some_and(|output| name(&file) == Some(output))
+    };
+    let target = fs::canonicalize(path).ok();
+    let paths = [Some(path.to_owned()), target].into_iter().flatten();
+    paths.into_iter().any(|path| ["", "-wal", "-shm", "-journal", "-reserve"].iter().any(|suffix| is(beside(&path, suffix))))
+}
+
+/// Lets `write` write a file that takes the place of `output` when it is whole and on the disk. What is no file, as a pipe or a terminal,
+/// takes it as it comes.
+fn write_file<T>(output: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
+    let old = match fs::metadata(output) {
+        Ok(old) => Some(old),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    if old.as_ref().is_some_and(|old| !old.is_file()) {
+        let mut out = BufWriter::new(File::options().write(true).open(output)?);
+        let done = write(&mut out)?;
+        return out.flush().map(|()| done);
+    }
+    // A link goes on to lead where it led.
+    let place = if old.is_some() { fs::canonicalize(output)? } else { output.to_owned() };
+    let new = beside(&place, &format!(".{}.new", std::process::id()));
+    let file = File::create_new(&new)?;
+    let written = (|| {
+        if let Some(old) = old {
+            file.set_permissions(old.permissions())?;
+        }
+        let mut out = BufWriter::new(&file);
+        let done = write(&mut out)?;
+        out.flush()?;
+        drop(out);
+        take_place(&file, &new, &place).map(|()| done)
+    })();
+    if written.is_err() {
+        // Why it failed is what counts; if this fails too, a file more lies there.
+        let _removed = fs::remove_file(&new);
+    }
+    written
 }
 
 /// Returns what can't be read.
-fn write_all(file: &ColdFile, rejected: bool, out: &mut dyn Write) -> std::io::Result<Option<String>> {
+fn write_all(file: &ColdFile, rejected: bool, out: &mut dyn Write) -> io::Result<Option<String>> {
     let lanes = file.lanes().unwrap_or_default();
     let lane_of = |id| lanes.iter().map(|lane| &lane.lane).find(|lane| lane.id == id);
     let mut missing = 0;
@@ -95,7 +153,7 @@ fn write_all(file: &ColdFile, rejected: bool, out: &mut dyn Write) -> std::io::R
 }
 
 /// Returns how many readings were written.
-fn write_chunk(lane: Option<&Lane>, chunk: &Chunk, out: &mut dyn Write) -> std::io::Result<u64> {
+fn write_chunk(lane: Option<&Lane>, chunk: &Chunk, out: &mut dyn Write) -> io::Result<u64> {
     let (mut fields, mut written) = (&chunk.data[..], 0);
     while let Ok(record) = first_record(fields) {
         let key = chunk.keys.as_ref().and_then(|keys| keys.get(usize::try_from(record.partition_key).ok()?));

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, ErrorKind, Read},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Seek},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -13,11 +13,11 @@ use serde::Deserialize;
 
 use super::{failed, note, opened};
 use crate::{
-    agent,
-    buffer::{self, BufferError, Chunk, LaneId, Layout, import::Imported},
+    agent::{self, AgentError},
+    buffer::{self, BufferError, Chunk, LaneId, Layout, cold::beside, import::Imported},
     cli::{ConfigArgs, Failed, load},
     config::{Config, Encoding, Files},
-    ingest,
+    durable, ingest,
     reading::Timestamp,
     record::{
         RunId,
@@ -72,15 +72,18 @@ pub fn import(args: &ImportArgs, env: &[(String, String)]) -> Result<ExitCode, F
     let max_size = config.buffer.max_size.0;
     let layouts: Vec<Layout> =
         config.streams.iter().flat_map(|(name, stream)| agent::layouts_of(&config.device.id, name, stream)).collect();
-    let (mut missing, mut damaged) = (0, false);
+    let (mut missing, mut damaged, mut broken) = (0, false, None);
     let imported = if let Some(text) = text_of(&args.path)? {
-        let mut lines = Lines { config: &config, layouts: &layouts, text: BufReader::new(text), next: None, unread: 0 };
+        make_folder(&config.device.state_dir)?;
+        let mut lines = Lines::of(&config, &layouts, text);
         let imported = buffer::import::import(&target, max_size, &[], lines.by_ref());
         missing += lines.unread;
+        broken = lines.broken;
         imported
     } else {
         let file;
         (file, damaged) = opened(&args.path)?;
+        make_folder(&config.device.state_dir)?;
         let lanes = file.lanes().unwrap_or_default();
         let mut chunks = file.chunks();
         let known = |lane: LaneId| lanes.iter().map(|known| &known.lane).find(|known| known.id == lane);
@@ -97,6 +100,9 @@ pub fn import(args: &ImportArgs, env: &[(String, String)]) -> Result<ExitCode, F
     };
     let Imported { readings, known } = imported.map_err(failed)?;
     note(&format!("{readings} readings imported, {known} were here already, {missing} can't be read"));
+    if let Some(source) = broken {
+        return Err(unreadable(&args.path, source));
+    }
     Ok(if missing == 0 && !damaged { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -105,21 +111,40 @@ pub fn import(args: &ImportArgs, env: &[(String, String)]) -> Result<ExitCode, F
 pub(crate) fn taken_from(config: &Config, text: &[u8]) -> (Vec<(Layout, Chunk)>, u64) {
     let layouts: Vec<Layout> =
         config.streams.iter().flat_map(|(name, stream)| agent::layouts_of(&config.device.id, name, stream)).collect();
-    let mut lines = Lines { config, layouts: &layouts, text, next: None, unread: 0 };
+    let mut lines = Lines::of(config, &layouts, text);
     (lines.by_ref().collect(), lines.unread)
 }
 
-/// The file, if it is lines of JSON. A database begins with its magic, or with anything that is no text; one whose log alone is left is not
-/// there.
-fn text_of(path: &Path) -> Result<Option<File>, Failed> {
-    let mut file = match File::open(path) {
+/// Where the buffer will be; the agent may never have run here.
+fn make_folder(state_dir: &Path) -> Result<(), Failed> {
+    durable::make_folder(state_dir, durable::sync_folder)
+        .map_err(|source| AgentError::StateDir { path: state_dir.into(), source }.into())
+}
+
+fn unreadable(path: &Path, source: io::Error) -> Failed {
+    failed(BufferError::Read { path: path.into(), source: source.into() })
+}
+
+/// The file, if it is lines of JSON, of which there may be none. A database begins with its magic, or with anything that is no text; one
+/// whose log alone is left is not there, or is empty.
+fn text_of(path: &Path) -> Result<Option<BufReader<File>>, Failed> {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(failed(BufferError::Read { path: path.into(), source: source.into() })),
+        Err(source) => return Err(unreadable(path, source)),
     };
-    let mut first = [0];
-    let is_text = file.read(&mut first).is_ok_and(|read| first[..read] == *b"{");
-    Ok(if is_text { Some(File::open(path)?) } else { None })
+    let mut text = BufReader::new(file);
+    let first = text.by_ref().bytes().find(|byte| !byte.as_ref().is_ok_and(u8::is_ascii_whitespace)).transpose();
+    let is_text = match first {
+        Ok(Some(first)) => first == b'{',
+        Ok(None) => !beside(path, "-wal").exists(),
+        // The first page of a database may be on a bad sector.
+        Err(_) => false,
+    };
+    if is_text {
+        text.rewind().map_err(|source| unreadable(path, source))?;
+    }
+    Ok(is_text.then_some(text))
 }
 
 /// Joins the lines of an export to chunks.
@@ -130,30 +155,36 @@ struct Lines<'a, R> {
     next: Option<(Layout, Chunk)>,
     /// Lines that are no readings, or of no stream that is configured.
     unread: u64,
+    /// Why the text ended before its end.
+    broken: Option<io::Error>,
 }
 
 /// A chunk ends at this size, as those do that ingest makes.
 const CHUNK_BYTES: usize = 64 << 10;
+/// No line is longer: a reading has at most 1,000 KiB, and no byte of it becomes more than six.
+const LONGEST_LINE: u64 = 8 << 20;
 
 impl<R: BufRead> Iterator for Lines<'_, R> {
     type Item = (Layout, Chunk);
 
     fn next(&mut self) -> Option<(Layout, Chunk)> {
         let mut open = self.next.take();
-        let mut line = String::new();
-        loop {
-            line.clear();
-            match self.text.read_line(&mut line) {
-                Ok(0) => return open,
-                Ok(_) if line.trim().is_empty() => continue,
+        let mut line = Vec::new();
+        while self.broken.is_none() {
+            match self.read_line(&mut line) {
+                Ok(0) => break,
                 Ok(_) => {}
-                Err(_) => {
-                    // No text from here on; what came before counts.
-                    self.unread += 1;
-                    return open;
+                Err(error) => {
+                    // What came before counts.
+                    self.broken = Some(error);
+                    break;
                 }
             }
-            let Some((layout, chunk)) = self.reading(&line) else {
+            let text = std::str::from_utf8(&line);
+            if text.is_ok_and(|text| text.trim().is_empty()) {
+                continue;
+            }
+            let Some((layout, chunk)) = text.ok().and_then(|text| self.reading(text)) else {
                 self.unread += 1;
                 continue;
             };
@@ -178,10 +209,25 @@ impl<R: BufRead> Iterator for Lines<'_, R> {
                 }
             };
         }
+        open
     }
 }
 
-impl<R> Lines<'_, R> {
+impl<'a, R: BufRead> Lines<'a, R> {
+    fn of(config: &'a Config, layouts: &'a [Layout], text: R) -> Self {
+        Self { config, layouts, text, next: None, unread: 0, broken: None }
+    }
+
+    /// Puts the next line into `line`; of one that is too long to be a reading's, the beginning. Returns how many bytes that is.
+    fn read_line(&mut self, line: &mut Vec<u8>) -> io::Result<usize> {
+        line.clear();
+        let read = self.text.by_ref().take(LONGEST_LINE).read_until(b'\n', line)?;
+        if read as u64 == LONGEST_LINE && !line.ends_with(b"\n") {
+            self.text.skip_until(b'\n')?;
+        }
+        Ok(read)
+    }
+
     /// A chunk of one reading.
     fn reading(&self, text: &str) -> Option<(Layout, Chunk)> {
         let line: Line = serde_json::from_str(text).ok()?;
@@ -221,5 +267,90 @@ impl<R> Lines<'_, R> {
             data: Bytes::from(data),
         };
         Some((layout.clone(), chunk))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{
+        super::tests::{gateway, line},
+        *,
+    };
+
+    /// What is taken of `text`, and how many lines are not.
+    fn taken(text: &[u8]) -> (u64, u64) {
+        let (_folder, args) = gateway();
+        let config = load(&args.config, &[], Files::Skipped).unwrap().config;
+        let (chunks, unread) = taken_from(&config, text);
+        (chunks.iter().map(|(_, chunk)| chunk.readings).sum(), unread)
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_costs_itself_wherever_it_stands() {
+        let bad = b"{\"lane\":\"s/0\",\"val\":\"\xFF\xFE\"}\n".to_vec();
+
+        for bad_ones in [&[0][..], &[0, 1], &[3, 4, 5], &[46]] {
+            let lines = (0..47).map(|seq| if bad_ones.contains(&seq) { bad.clone() } else { line(seq) });
+            let text = lines.collect::<Vec<_>>().concat();
+            assert_eq!(taken(&text), (47 - bad_ones.len() as u64, bad_ones.len() as u64), "{bad_ones:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_counted_once_and_not_kept() {
+        let endless = vec![0; 3 * usize::try_from(LONGEST_LINE).unwrap()];
+
+        assert_eq!(taken(&[line(0), endless, b"\n".to_vec(), line(1)].concat()), (2, 1));
+    }
+
+    /// Gives its bytes, and then what a failing disk gives.
+    struct Failing<'a>(&'a [u8]);
+
+    impl Read for Failing<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() { Err(io::Error::other("a bad sector")) } else { self.0.read(into) }
+        }
+    }
+
+    #[test]
+    fn where_the_file_can_not_be_read_any_more_what_came_before_counts_and_the_import_fails() {
+        let (_folder, args) = gateway();
+        let config = load(&args.config, &[], Files::Skipped).unwrap().config;
+        let layouts = agent::layouts_of("gw-7", "s", &config.streams["s"]);
+        let text = [line(0), line(1)].concat();
+        let mut lines = Lines::of(&config, &layouts, BufReader::new(Failing(&text)));
+
+        let readings: u64 = lines.by_ref().map(|(_, chunk)| chunk.readings).sum();
+
+        assert_eq!((readings, lines.unread), (2, 0), "no line is wrong");
+        assert_eq!(lines.broken.map(|error| error.to_string()).as_deref(), Some("a bad sector"));
+    }
+
+    #[test]
+    fn readings_are_imported_where_no_agent_has_run_yet() {
+        let (folder, args) = gateway();
+        fs::write(&args.path, [b"\n  \n".to_vec(), line(0)].concat()).unwrap();
+
+        assert_eq!(import(&args, &[]).unwrap(), ExitCode::SUCCESS);
+
+        let (file, damaged) = opened(&folder.path().join("lib/state/buffer.db")).unwrap();
+        assert!(!damaged);
+        assert_eq!(file.chunks().map(|item| item.readings).sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn what_an_export_of_nothing_has_written_is_imported() {
+        let (_folder, args) = gateway();
+        for nothing in ["", "\n", " \n\n"] {
+            fs::write(&args.path, nothing).unwrap();
+            assert_eq!(import(&args, &[]).unwrap(), ExitCode::SUCCESS, "{nothing:?}");
+        }
+
+        // Whatever was in the log of a database is still there when that is empty.
+        fs::write(&args.path, "").unwrap();
+        fs::write(beside(&args.path, "-wal"), [7; 40]).unwrap();
+        assert_eq!(import(&args, &[]).unwrap(), ExitCode::FAILURE);
     }
 }

@@ -3,6 +3,8 @@
 pub mod drain;
 pub mod export;
 pub mod import;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 
 use std::{io::Write, path::Path, process::ExitCode};
