@@ -42,21 +42,32 @@ pub(super) struct Fleet {
     groups: BTreeMap<String, PathBuf>,
 }
 
-/// Looks at what is at `path`.
-pub(super) fn find(path: &Path) -> Result<Found, Mistake> {
-    let refused = |error: io::Error| {
-        Mistake::new(Place::whole(path.display()), format!("cannot be read ({error}); name the file or folder with --config"))
+/// Looks at what is at `path`. `named` says how to name another one.
+pub(super) fn find(path: &Path, named: &str) -> Result<Found, Mistake> {
+    let refused = |path: &Path, error: io::Error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => "run this as the user that the agent runs as, or as root",
+            _ => named,
+        };
+        Mistake::new(Place::whole(path.display()), format!("cannot be read ({error}); {remedy}"))
     };
-    if !fs::metadata(path).map_err(refused)?.is_dir() {
+    // What may not be looked at is not taken for what is not there.
+    let found = |path: &Path| match fs::metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(refused(path, error)),
+    };
+    if !fs::metadata(path).map_err(|error| refused(path, error))?.is_dir() {
         return Ok(Found::File(path.to_owned()));
     }
-    if path.join("fleet.toml").exists() || path.join("devices").is_dir() {
-        let devices = toml_files(&path.join("devices")).map_err(refused)?;
-        let groups = toml_files(&path.join("groups")).map_err(refused)?;
+    let (devices, groups) = (path.join("devices"), path.join("groups"));
+    if found(&path.join("fleet.toml"))?.is_some() || found(&devices)?.is_some_and(|found| found.is_dir()) {
+        let files = |folder: &Path| toml_files(folder).map_err(|error| refused(folder, error));
+        let (devices, groups) = (files(&devices)?, files(&groups)?);
         return Ok(Found::Fleet(Fleet { folder: path.to_owned(), devices, groups }));
     }
     let file = path.join("gateway.toml");
-    if file.exists() {
+    if found(&file)?.is_some() {
         return Ok(Found::File(file));
     }
     let text = "this folder has no configuration; put a gateway.toml there, or a fleet.toml with devices/ID.toml";
@@ -200,4 +211,36 @@ fn take_groups(layer: &mut Layer) -> Vec<(String, Place)> {
         _ => refuse(place),
     }
     named
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_may_not_be_looked_at_is_not_taken_for_what_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["gateway.toml", "devices", "fleet.toml"] {
+            // A link to itself can't be followed by anyone; a folder without rights can be by root.
+            symlink(name, folder.path().join(name)).unwrap();
+
+            let Err(mistake) = find(folder.path(), "name another") else { panic!("{name} is found") };
+            let mistake = mistake.to_string();
+            assert!(mistake.contains(name) && mistake.contains("cannot be read (Too many levels"), "{mistake}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_is_told_with_the_way_to_name_another() {
+        let folder = tempfile::tempdir().unwrap();
+
+        let Err(mistake) = find(&folder.path().join("nope.toml"), "name another") else { panic!("it is found") };
+
+        assert!(
+            mistake.to_string().ends_with("nope.toml: cannot be read (No such file or directory (os error 2)); name another"),
+            "{mistake}"
+        );
+    }
 }

@@ -29,6 +29,8 @@ const PATH_VARIABLE: &str = "HEADWATER_CONFIG";
 pub enum Files {
     /// They must be there and readable: we are on the gateway.
     Checked,
+    /// Those of destinations must be, and others need not: a gateway's readings are sent from elsewhere.
+    OfDestinations,
     /// They need not be: we look at a gateway's configuration from elsewhere. One that is there must still keep its secret.
     Skipped,
 }
@@ -99,7 +101,8 @@ pub fn load_on(
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigErrors> {
     let variables = ours(env);
-    let stack = match find(&path.map_or_else(|| default_path(&variables), Path::to_owned))? {
+    let named = "name the file or folder with --config";
+    let stack = match find(&path.map_or_else(|| default_path(&variables), Path::to_owned), named)? {
         Found::File(file) => Stack::of_file(&file, device.map_or((host, "the host name"), |device| (device, "--device"))),
         Found::Fleet(fleet) => fleet.stack(fleet.pick(device, host)?).0,
     };
@@ -131,7 +134,8 @@ pub fn parse(text: &str, host: &str) -> Result<Loaded, ConfigErrors> {
 pub fn examine(path: Option<&Path>, files: Files, env: impl Iterator<Item = (String, String)>) -> Report {
     let variables = ours(env);
     let mut report = Report::default();
-    match find(&path.map_or_else(|| default_path(&variables), Path::to_owned)) {
+    let named = "name another file or folder, as in headwater check PATH";
+    match find(&path.map_or_else(|| default_path(&variables), Path::to_owned), named) {
         Err(mistake) => report.mistakes.push(mistake),
         Ok(Found::File(file)) => {
             let outcome = assemble(Stack::of_file(&file, (&host_name(), "the host name")), &variables, files);

@@ -155,6 +155,20 @@ async fn no_secret_is_in_a_log_a_status_a_page_or_a_configuration_that_is_shown(
         seen += &String::from_utf8_lossy(&output.stdout);
         seen += &String::from_utf8_lossy(&output.stderr);
     }
+    // Somebody has written the secrets where their files belong.
+    let wrong = gateway.agent.dir().join("wrong.toml");
+    let device_key = fs::read_to_string(gateway.agent.dir().join("device.key")).unwrap();
+    let mut right: Table = toml::from_str(&fs::read_to_string(gateway.agent.config()).unwrap()).unwrap();
+    right["sources"]["broker"]["password_file"] = PASSWORD.into();
+    right["destinations"]["cloud"]["credentials"]["key"] = device_key.into();
+    fs::write(&wrong, right.to_string()).unwrap();
+    for args in [["show", "--config"], ["check", "--files"], ["run", "--config"]] {
+        let output = headwater(args.iter().map(Into::into).chain([wrong.clone().into_os_string()])).await;
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        seen += &String::from_utf8_lossy(&output.stdout);
+        seen += &String::from_utf8_lossy(&output.stderr);
+    }
+    assert_eq!(seen.matches("is not the path of a file").count(), 6, "both, by each command");
     gateway.agent.stops().await;
     seen += &gateway.agent.last_log();
     assert_eq!(site.provider.asked().len(), 1);

@@ -61,7 +61,7 @@ enum Left {
 /// Sends what the file holds.
 pub async fn drain(args: &DrainArgs, env: &[(String, String)]) -> Result<ExitCode, Failed> {
     let path = args.path.clone();
-    let config = load(&args.config, env, Files::Checked)?.config;
+    let config = load(&args.config, env, Files::OfDestinations)?.config;
     let size = opened(&path)?.0.size();
     let writable = std::fs::OpenOptions::new().write(true).open(&path);
     writable.map_err(|source| Left::ReadOnly { path: path.clone(), source })?;

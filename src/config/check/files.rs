@@ -26,6 +26,17 @@ pub(in crate::config) fn check_files(config: &Config, files: Files) -> Vec<Probl
     for file in named::files(&mut config) {
         let certificate = before.take().filter(|before| before.holds == Holds::Certificate);
         let at: Vec<_> = file.at.iter().map(String::as_str).collect();
+        let files = match files {
+            Files::OfDestinations if at.first() == Some(&"destinations") => Files::Checked,
+            Files::OfDestinations => Files::Skipped,
+            files => files,
+        };
+        if file.holds.is_secret() && is_secret_itself(file.path) {
+            // Not quoted: this goes to terminals and logs.
+            problems
+                .wrong(&at, "is not the path of a file; put the secret into a file of its own and write that one's absolute path");
+            continue;
+        }
         if !is_fit(&at, &file, files, &mut problems) {
             continue;
         }
@@ -49,6 +60,13 @@ pub(in crate::config) fn check_files(config: &Config, files: Files) -> Vec<Probl
 
 fn as_text(error: impl Display) -> String {
     error.to_string()
+}
+
+/// Whether what should be the path of a secret may be the secret.
+fn is_secret_itself(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let is_path = path.is_absolute() || path.starts_with(CREDENTIALS_FOLDER);
+    text.contains(['\n', '\r']) || text.contains("-----BEGIN") || !(is_path || path.is_file())
 }
 
 /// Whether there is anything to be read.
