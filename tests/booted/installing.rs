@@ -15,6 +15,18 @@ async fn a_package_starts_nothing_that_nobody_has_configured_and_says_what_to_do
 
     let again = board.does("dpkg --purge headwater && apt-get install --yes --quiet /root/now.deb").await;
     assert!(again.contains("/usr/share/doc/headwater/examples/gateway.toml"), "{again}");
+    assert!(!again.contains("stay"), "there was nothing to be kept: {again}");
+}
+
+#[tokio::test]
+async fn everything_is_tried_out_before_the_first_start_with_what_only_the_service_is_given() {
+    let board = Board::with(Package::Now, settings()).await;
+    board.is_configured();
+
+    let line = "systemd-run --quiet --pipe --wait -p User=headwater -p EnvironmentFile=-/etc/headwater/environment headwater check --online";
+    let said = board.does(line).await;
+
+    assert!(said.contains("ok    disk") && said.contains("credentials, without an expiry"), "{said}");
 }
 
 #[tokio::test]
@@ -26,6 +38,13 @@ async fn a_package_brings_its_user_its_folder_manual_and_completions() {
     let folder = fs::metadata(board.path("etc/headwater")).unwrap();
     assert_eq!((folder.mode() & 0o7777, folder.uid()), (0o750, 0));
     assert!(group.contains(&format!(":{}:", folder.gid())), "{group}");
+    let state = fs::metadata(board.path("var/lib/headwater")).unwrap();
+    assert_eq!(state.mode() & 0o7777, 0o750);
+    assert!(board.does("id headwater").await.starts_with(&format!(
+        "uid={}(headwater) gid={}(headwater)",
+        state.uid(),
+        state.gid()
+    )));
     assert_eq!(fs::metadata(board.path("etc/headwater/environment")).unwrap().mode() & 0o7777, 0o600);
     assert_eq!(board.does("headwater --version").await, format!("headwater {}\n", env!("CARGO_PKG_VERSION")));
 
@@ -34,6 +53,8 @@ async fn a_package_brings_its_user_its_folder_manual_and_completions() {
         assert!(files.contains(&format!("/usr/share/man/man1/headwater{command}.1.gz\n")), "{command}: {files}");
     }
     assert!(!files.contains("demo"), "the package has no demo");
+    let manual = board.does("zcat /usr/share/man/man1/headwater.1.gz").await;
+    assert!(manual.contains(".SH FILES") && manual.contains(".SH ENVIRONMENT") && !manual.contains("demo"), "{manual}");
     let completed = board.does(
         "bash -c '. /usr/share/bash-completion/completions/headwater
         COMP_WORDS=(headwater buffer v) COMP_CWORD=2; _headwater headwater v buffer; echo ${COMPREPLY[*]}'",
@@ -109,6 +130,10 @@ async fn several_agents_share_a_board_and_are_upgraded_and_removed_with_the_pack
 
     board.does("apt-get remove --yes --quiet headwater").await;
     assert_eq!(board.unit_of("headwater@north", "ActiveState").await, "inactive");
+
+    let said = board.does("apt-get purge --yes --quiet headwater").await;
+    assert!(said.contains("/etc/headwater-north stays") && said.contains("/var/lib/headwater-north and the readings"), "{said}");
+    assert!(board.path("etc/headwater-north/gateway.toml").exists());
 }
 
 #[tokio::test]
@@ -120,6 +145,27 @@ async fn a_secret_that_only_root_can_read_reaches_the_agent_as_one_of_systemds_c
     fs::copy(board.gateway.agent.config(), board.path("etc/headwater/gateway.toml")).unwrap();
     board.does("mkdir -m 700 /etc/headwater-secrets && (umask 077; printf secret > /etc/headwater-secrets/aws-secret)").await;
     board.has_drop_in("[Service]\nLoadCredential=aws-secret:/etc/headwater-secrets/aws-secret\n").await;
+
+    board.does("systemctl start headwater").await;
+    board.gateway.field.is_listened_to().await;
+    board.gateway.field.publishes(10).await;
+
+    board.everything_arrives().await;
+}
+
+#[tokio::test]
+async fn a_program_that_prints_credentials_is_started_with_the_drop_in_for_it() {
+    let program = "/usr/local/bin/aws_signing_helper";
+    let plan = settings().set("destinations.cloud.credentials.kind", "process");
+    let mut board = Board::with(Package::Now, plan.set("destinations.cloud.credentials.command", vec![program.to_owned()])).await;
+    board.is_configured();
+    board.writes("etc/headwater/environment", "");
+    let prints = r#"{"Version": 1, "AccessKeyId": "test", "SecretAccessKey": "test"}"#;
+    board.writes(&program[1..], &format!("#!/bin/sh\necho '{prints}'\n"));
+    board.does(&format!("chmod 755 {program}")).await;
+    board.has_drop_in("[Service]\nExecPaths=/usr/bin/dash\n").await; // it is a script
+    let drop_in = "/usr/share/doc/headwater/examples/systemd/credential-process.conf";
+    board.does(&format!("cp {drop_in} /etc/systemd/system/headwater.service.d/ && systemctl daemon-reload")).await;
 
     board.does("systemctl start headwater").await;
     board.gateway.field.is_listened_to().await;
