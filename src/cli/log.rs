@@ -1,6 +1,7 @@
 //! Where the log goes, and in which form.
 
 mod journal;
+mod panics;
 
 use std::io::IsTerminal;
 
@@ -21,7 +22,7 @@ pub enum LogFormat {
 /// The SDK's HTTP client warns of every error that it cannot name; the drain says the same once, and what to do.
 const DEFAULT_LOG: &str = "info,aws_smithy_http_client=error";
 
-/// Sends `tracing` to the journal, when stderr leads there, and else to stderr.
+/// Sends `tracing` to the journal, when stderr leads there, and else to stderr; panics too.
 pub fn start_log(format: LogFormat, env: &[(String, String)]) {
     let value = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let wanted = value("HEADWATER_LOG").unwrap_or(DEFAULT_LOG);
@@ -36,4 +37,5 @@ pub fn start_log(format: LogFormat, env: &[(String, String)]) {
         (LogFormat::Text, Some(journal)) => log.with(journal).init(),
         (LogFormat::Text, None) => log.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
     }
+    panics::are_told();
 }
