@@ -10,6 +10,7 @@
 
 #![allow(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
 
+mod agents;
 mod card;
 mod deep;
 mod drain;
@@ -26,7 +27,7 @@ use support::{Outcome, cloud, load, machine};
 
 type Figure = (&'static str, fn() -> Outcome<()>);
 
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 9] = [
     ("path", path::measure),
     ("wear", wear::measure),
     ("card", card::measure),
@@ -35,6 +36,7 @@ const FIGURES: [Figure; 8] = [
     ("scenario", scenario::measure),
     ("memory", memory::measure),
     ("peers", peers::measure),
+    ("agents", agents::measure),
 ];
 
 fn main() -> ExitCode {
@@ -58,7 +60,7 @@ fn run(args: &[String]) -> Outcome<()> {
         wanted => {
             if let Some(unknown) = wanted.iter().find(|name| FIGURES.iter().all(|(known, _)| known != *name)) {
                 return Err(format!(
-                    "there is no figure {unknown}; there are path, wear, card, drain, deep, scenario, memory and peers"
+                    "there is no figure {unknown}; there are path, wear, card, drain, deep, scenario, memory, peers and agents"
                 )
                 .into());
             }

@@ -92,7 +92,12 @@ pub struct Agent {
 impl Agent {
     /// Starts `headwater run`; its log goes to `folder`.
     pub fn start(folder: &Path, setup: &Setup) -> Outcome<Self> {
-        Ok(Self { child: command(folder, setup)?.spawn()? })
+        Self::of(&measured(), folder, setup)
+    }
+
+    /// The same with another program.
+    pub fn of(program: &Path, folder: &Path, setup: &Setup) -> Outcome<Self> {
+        Ok(Self { child: command(program, folder, setup)?.spawn()? })
     }
 
     /// The same with these variables in its environment, as systemd does it: returns when it is ready, and says how long that took.
@@ -101,7 +106,7 @@ impl Agent {
         let _none_yet = fs::remove_file(&socket);
         let systemd = UnixDatagram::bind(&socket)?;
         systemd.set_read_timeout(Some(Duration::from_mins(2)))?;
-        let mut command = command(folder, setup)?;
+        let mut command = command(&measured(), folder, setup)?;
         command.env("NOTIFY_SOCKET", &socket).envs(variables.iter().copied());
         let started = Instant::now();
         let agent = Self { child: command.spawn()? };
@@ -139,12 +144,16 @@ impl Agent {
     }
 }
 
-fn command(folder: &Path, setup: &Setup) -> Outcome<Command> {
+/// The program that is measured.
+fn measured() -> PathBuf {
+    std::env::var_os("FIGURES_AGENT").map_or_else(|| env!("CARGO_BIN_EXE_headwater").into(), PathBuf::from)
+}
+
+fn command(program: &Path, folder: &Path, setup: &Setup) -> Outcome<Command> {
     let config = folder.join("gateway.toml");
     fs::write(&config, configuration(folder, setup)?)?;
     let log = File::options().create(true).append(true).open(folder.join("log"))?;
-    let headwater = std::env::var_os("FIGURES_AGENT").unwrap_or_else(|| env!("CARGO_BIN_EXE_headwater").into());
-    let mut command = Command::new(headwater);
+    let mut command = Command::new(program);
     command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stderr(log);
     Ok(command)
 }
