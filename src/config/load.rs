@@ -102,15 +102,16 @@ pub fn load_on(
 ) -> Result<Loaded, ConfigErrors> {
     let variables = ours(env);
     let named = "name the file or folder with --config";
-    let stack = match find(&path.map_or_else(|| default_path(&variables), Path::to_owned), named)? {
-        Found::File(file) => Stack::of_file(&file, device.map_or((host, "the host name"), |device| (device, "--device"))),
-        Found::Fleet(fleet) => fleet.stack(fleet.pick(device, host)?).0,
+    let (stack, asked) = match find(&path.map_or_else(|| default_path(&variables), Path::to_owned), named)? {
+        Found::File(file) => (Stack::of_file(&file, device.map_or((host, "the host name"), |device| (device, "--device"))), device),
+        // Of a fleet it picks the files, and these may call the device otherwise.
+        Found::Fleet(fleet) => (fleet.stack(fleet.pick(device, host)?).0, None),
     };
     let own = stack.own.clone();
     let outcome = assemble(stack, &variables, files);
     ConfigErrors::none_of(outcome.mistakes)?;
     let Loaded { config, .. } = &outcome.loaded;
-    match device.filter(|device| config.device.id != *device) {
+    match asked.filter(|device| config.device.id != *device) {
         Some(device) => {
             let text =
                 format!("this is the configuration of {:?}, and --device says {device:?}; leave --device out", config.device.id);
