@@ -30,7 +30,7 @@ test: tools format lint docs deny unit emulated test-systemd ## everything that 
 test-systemd: ## the package under a booted systemd: installed, killed, upgraded, removed; says so where none can be booted
 	@CARGO="$(CARGO)" sh tests/booted/run.sh
 
-bench: ## the figures of the README; ONLY="path wear card drain deep scenario memory peers" for some of them
+bench: ## the figures of the README; ONLY="path wear card drain deep scenario memory peers agents" for some of them; FIGURES_BACKLOG_MIB=10240 for what a week leaves
 	$(CARGO) build --locked --profile bench --no-default-features --target-dir target/bench
 	FIGURES_AGENT=$(CURDIR)/target/bench/release/headwater $(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
 
