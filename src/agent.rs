@@ -4,6 +4,7 @@
 //! to recover, and it is always the same.
 
 mod build;
+mod certificate;
 mod clock;
 mod credentials;
 mod disk;
@@ -27,7 +28,7 @@ use self::{
 use crate::{
     buffer::{Buffer, BufferError, Opened},
     clock::{Belief, Boot, Clock},
-    config::{Config, SourceConfig},
+    config::{Config, MqttConfig, SourceConfig},
     drain::Outlet,
     ingest::Intake,
     kinesis::ClientError,
@@ -148,7 +149,7 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
             Ok(())
         }
     });
-    spawn_keepers(&mut stages, destinations, &believed, &status, &stop);
+    spawn_keepers(&mut stages, destinations, &plan.sources, &believed, &status, &stop);
     stages.spawn("drain", {
         let (finish, give_up) = (finish.clone(), give_up.clone());
         async move {
@@ -201,10 +202,11 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     }
 }
 
-/// What keeps each destination's credentials fresh.
+/// What keeps each destination's credentials fresh, and has an eye on the certificates that sources show.
 fn spawn_keepers(
     stages: &mut Stages,
     destinations: BTreeMap<String, Outlet>,
+    sources: &[(String, SourceConfig)],
     clock: &watch::Receiver<Belief>,
     status: &Status,
     stop: &CancellationToken,
@@ -215,6 +217,15 @@ fn spawn_keepers(
             keep.await;
             Ok(())
         });
+    }
+    for (name, source) in sources {
+        if let SourceConfig::Mqtt(MqttConfig { client_cert: Some(path), .. }) = source {
+            let keep = certificate::keep(name.clone(), path.clone(), clock.clone(), status.clone(), stop.clone());
+            stages.spawn(&format!("certificate of source {name}"), async move {
+                keep.await;
+                Ok(())
+            });
+        }
     }
 }
 

@@ -8,21 +8,15 @@ use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::certificate::{PERIOD, tell as tell_of_certificate};
 use crate::{
     clock::{self, Belief},
     drain::Outlet,
     kinesis::CredentialsNews,
-    reading::Timestamp,
     status::{Status, what_and_remedy},
     units::{format_duration, format_utc},
 };
 
-/// Between two looks at a certificate's file and its days.
-const PERIOD: Duration = Duration::from_hours(1);
-/// From so many days before its end on, a certificate is a problem: time enough for a visit on site.
-const DAYS_BEFORE: i64 = 30;
-/// A day, in milliseconds.
-const DAY: i64 = 86_400_000;
 /// A clock that is wrong by less, in milliseconds, is nobody's problem: answers may take as long.
 const TOLERATED: i64 = 120_000;
 
@@ -99,46 +93,7 @@ fn tell(destination: &str, known: &CredentialsNews, status: &Status) {
         }
     }
 
-    let part = format!("certificate {destination}");
-    let end = certificate.as_ref().and_then(|(path, validity)| Some((path, ending(validity.to, now)?)));
-    match end {
-        Some((path, when)) => {
-            let what = format!("the certificate {} {when}", path.display());
-            let remedy = "put a renewed one in its place, with its key; it is read without a restart";
-            if status.problem(&part, now, what.clone(), remedy) {
-                warn!(destination, "{what}; {remedy}");
-            }
-        }
-        None => {
-            if status.solved(&part) {
-                info!(destination, "the certificate has been renewed");
-            }
-        }
-    }
-}
-
-/// What is to be said of a certificate that is valid until `end`; none while that is far away.
-fn ending(end: Timestamp, now: Timestamp) -> Option<String> {
-    let days = (end.0 - now.0).div_euclid(DAY);
-    match days {
-        ..0 => Some(format!("has expired on {}", format_utc(end))),
-        0 => Some(format!("expires within a day, on {}", format_utc(end))),
-        1..DAYS_BEFORE => Some(format!("expires in {days} days, on {}", format_utc(end))),
-        DAYS_BEFORE.. => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_certificate_is_a_problem_from_thirty_days_before_its_end_on() {
-        let end = Timestamp(1_795_219_200_000);
-        let said = |days: i64| ending(end, Timestamp(end.0 - days * DAY));
-        assert_eq!(said(30), None);
-        assert_eq!(ending(end, Timestamp(end.0 - 30 * DAY + 1)).unwrap(), "expires in 29 days, on 2026-11-21T00:00:00Z");
-        assert!(said(0).unwrap().starts_with("expires within a day"));
-        assert!(said(-1).unwrap().starts_with("has expired on 2026-11-21"));
+    if let Some((path, validity)) = certificate {
+        tell_of_certificate(&format!("destination {destination}"), path, validity.to, status);
     }
 }

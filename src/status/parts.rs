@@ -63,6 +63,9 @@ pub struct SourceState {
     pub last_ts: Option<Timestamp>,
     /// Why it is not connected.
     pub error: Option<String>,
+    /// Until when the certificate that stands for us is valid; left out where none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_expires: Option<Timestamp>,
 }
 
 /// The state of the way to one destination.

@@ -19,8 +19,6 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 type Labels<'a> = &'a [(&'a str, &'a str)];
 /// Name, type and help of a metric, and where its value is.
 type Metric<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
-/// Name and help of a metric, and when something ends, if it does.
-type End = (&'static str, &'static str, fn(&LinkState) -> Option<Timestamp>);
 /// The same with a value for each reason.
 type ByReason = (&'static str, &'static str, &'static str, fn(&Ledger) -> &Reasons);
 
@@ -137,23 +135,26 @@ fn links(text: &mut Text, state: &State) {
     for (destination, month) in state.links.iter().filter_map(|(destination, link)| Some((destination, link.month?))) {
         text.sample("headwater_upload_month_bytes", &[("destination", destination)], month.used);
     }
-    let ends: [End; 2] = [
-        ("headwater_credentials_expire_seconds", "When the credentials in use expire, in seconds since 1970.", |link| {
-            link.credentials.expires
-        }),
-        ("headwater_certificate_not_after_seconds", "Until when our certificate is valid, in seconds since 1970.", |link| {
-            link.credentials.certificate_expires
-        }),
-    ];
-    for (name, help, end) in ends {
-        text.family(name, "gauge", help);
-        for (destination, at) in state.links.iter().filter_map(|(destination, link)| Some((destination, end(link)?))) {
-            text.sample(name, &[("destination", destination)], at.0.div_euclid(1000));
-        }
+    text.family("headwater_credentials_expire_seconds", "gauge", "When the credentials in use expire, in seconds since 1970.");
+    for (destination, at) in state.links.iter().filter_map(|(destination, link)| Some((destination, link.credentials.expires?))) {
+        text.sample("headwater_credentials_expire_seconds", &[("destination", destination)], at.0.div_euclid(1000));
     }
+    certificates(text, state);
     text.family("headwater_put_seconds", "histogram", "Time from sending a request to its answer.");
     for (destination, link) in &state.links {
         text.histogram("headwater_put_seconds", &[("destination", destination)], &link.put);
+    }
+}
+
+fn certificates(text: &mut Text, state: &State) {
+    const NAME: &str = "headwater_certificate_not_after_seconds";
+    text.family(NAME, "gauge", "Until when our certificate is valid, in seconds since 1970.");
+    let ours = state.links.iter().map(|(name, link)| ("destination", name, link.credentials.certificate_expires));
+    let shown = state.sources.iter().map(|(name, source)| ("source", name, source.certificate_expires));
+    for (place, name, end) in ours.chain(shown) {
+        if let Some(end) = end {
+            text.sample(NAME, &[(place, name)], end.0.div_euclid(1000));
+        }
     }
 }
 
@@ -263,6 +264,24 @@ mod tests {
         ] {
             assert!(text.0.contains(line), "{line} is not in\n{}", text.0);
         }
+    }
+
+    #[test]
+    fn every_certificate_that_stands_for_us_has_its_end_wherever_it_is_shown() {
+        let mut state = State::default();
+        state.links.entry("cloud".into()).or_default().credentials.certificate_expires = Some(Timestamp(1_795_219_200_999));
+        state.sources.entry("broker".into()).or_default().certificate_expires = Some(Timestamp(1_795_305_600_000));
+        state.sources.entry("scale".into()).or_default();
+        let mut text = Text::default();
+
+        certificates(&mut text, &state);
+
+        let samples: Vec<_> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
+        let name = "headwater_certificate_not_after_seconds";
+        assert_eq!(
+            samples,
+            [format!("{name}{{destination=\"cloud\"}} 1795219200"), format!("{name}{{source=\"broker\"}} 1795305600")]
+        );
     }
 
     #[test]

@@ -79,11 +79,15 @@ fn link(link: &LinkReport, now: Timestamp) -> String {
 /// With what requests are signed, where that ends some time.
 fn credentials(credentials: &CredentialsState, now: Timestamp) -> Option<String> {
     let CredentialsState { kind, expires, certificate_expires } = credentials;
-    let left = |end: Timestamp| if end > now { format!("valid for {}", age(now, end)) } else { "expired".into() };
-    let of = expires.map(|end| format!("credentials ({kind}) {}", left(end)));
-    let certificate = certificate_expires.map(|end| format!("certificate {}", left(end)));
+    let of = expires.map(|end| format!("credentials ({kind}) {}", left(end, now)));
+    let certificate = certificate_expires.map(|end| format!("certificate {}", left(end, now)));
     let known: Vec<_> = of.into_iter().chain(certificate).collect();
     (!known.is_empty()).then(|| known.join(", "))
+}
+
+/// How long what ends at `end` can still be used.
+fn left(end: Timestamp, now: Timestamp) -> String {
+    if end > now { format!("valid for {}", age(now, end)) } else { "expired".into() }
 }
 
 fn ledger(ledger: &Ledger) -> String {
@@ -171,7 +175,10 @@ fn sources(report: &Report) -> String {
             last_ts.map_or("-".into(), |last| age(last, report.clock.now) + " ago"),
         ]);
     }
-    table(&rows)
+    let certified = |(name, source): (&String, &SourceState)| {
+        Some(format!("certificate that {name} shows: {}\n", left(source.certificate_expires?, report.clock.now)))
+    };
+    table(&rows) + &report.sources.iter().filter_map(certified).collect::<String>()
 }
 
 fn problems(problems: &[Problem], now: Timestamp) -> String {

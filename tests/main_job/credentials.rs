@@ -17,9 +17,10 @@ use toml::{Table, Value};
 use crate::support::{
     certificates::Authority,
     consumer::ONCE,
+    free_port,
     gateway::{Gateway, Plan},
     iot::{HOST, Provider, Reply, SECRET, TOKEN},
-    process::headwater,
+    process::{Picture, headwater},
     publisher::Publisher,
     within,
 };
@@ -86,6 +87,33 @@ async fn a_certificate_that_ends_in_ten_days_is_a_problem_today() {
     gateway.field.is_listened_to().await;
     gateway.field.publishes(10).await;
     assert_eq!(gateway.everything_arrives().await, ONCE, "it works until then");
+}
+
+#[tokio::test]
+async fn the_certificate_that_a_broker_is_shown_is_a_problem_thirty_days_before_its_end_whether_the_broker_is_there_or_not() {
+    let absent = format!("mqtts://127.0.0.1:{}", free_port());
+    let plan = Gateway::new().set("sources.broker.url", absent).set("sources.broker.client_cert", "{dir}/device.pem");
+    let mut gateway = plan.set("sources.broker.client_key", "{dir}/device.key").installs().await;
+    let office = Authority::new();
+    let end = SystemTime::now() + 20 * DAY + DAY / 2;
+    put_pair(&gateway, &office.client_until("gw-1", end));
+
+    gateway.agent.start();
+    let is_told = |status: &Picture| status.problems().iter().any(|problem| problem.contains("device.pem expires in 20 days"));
+    let status = gateway.agent.shows("it says so", is_told).await;
+
+    let end = end.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() * 1000;
+    assert_eq!(status.count("/sources/broker/certificate_expires"), end);
+    let text = gateway.agent.does(["status".as_ref()]).out.line_with("certificate that broker shows").await;
+    assert!(text.contains("valid for 20 d"), "{text}");
+
+    put_pair(&gateway, &office.client_until("gw-1", SystemTime::now() + 100 * DAY));
+    gateway.agent.stops().await;
+    gateway.agent.start();
+    let renewed = |status: &Picture| status.count("/sources/broker/certificate_expires") > end;
+    let status = gateway.agent.shows("the new one", renewed).await;
+    assert!(!is_told(&status), "{status:?}");
+    gateway.agent.stops().await;
 }
 
 #[tokio::test]
