@@ -31,6 +31,8 @@ pub struct Line {
 #[derive(Clone, Debug, Default)]
 struct State {
     way: Way,
+    /// Of loopback: where it leads.
+    port: u16,
     one_way: Duration,
     /// Bytes a second, in each direction of each connection.
     rate: Option<u64>,
@@ -62,13 +64,13 @@ impl Line {
         listener.set_nonblocking(true).expect("it is a socket");
         let own = listener.local_addr().expect("it is bound").port();
         let listener = TcpListener::from_std(listener).expect("we are in a runtime");
-        let state = Arc::new(watch::Sender::new(State::default()));
+        let state = Arc::new(watch::Sender::new(State { port, ..State::default() }));
         let weak = Arc::downgrade(&state);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let Some(state) = weak.upgrade() else { return };
                 state.send_modify(|state| state.tries.push(clock_now()));
-                tokio::spawn(carry(near, port, state.subscribe()));
+                tokio::spawn(carry(near, state.subscribe()));
             }
         });
         Self { port: own, state }
@@ -92,6 +94,11 @@ impl Line {
     /// Everything goes through again.
     pub fn is_mended(&self) {
         self.state.send_modify(|state| state.way = Way::Open);
+    }
+
+    /// From now on connections lead to another port.
+    pub fn leads_to(&self, port: u16) {
+        self.state.send_modify(|state| state.port = port);
     }
 
     /// So many bytes a second, and so long each way.
@@ -118,8 +125,11 @@ impl Line {
     }
 }
 
-async fn carry(near: TcpStream, port: u16, mut state: watch::Receiver<State>) {
-    let began = state.borrow().way;
+async fn carry(near: TcpStream, mut state: watch::Receiver<State>) {
+    let (began, port) = {
+        let state = state.borrow();
+        (state.way, state.port)
+    };
     let ended = {
         let mut state = state.clone();
         // A connection that hung in silence does not live again.

@@ -13,6 +13,7 @@
 //! | [`files`] | the folder that a stream leads to instead of the cloud |
 //! | [`clock`] | the gateway's wall clock, set as a test likes |
 //! | [`sleep`] | a machine that is suspended |
+//! | [`haste`] | a machine on which time goes by faster |
 //! | [`cable`] | what the agent reaches the broker through; can be muted and cut |
 //! | [`line`] | what the agent reaches the endpoint through; slow, silent, broken, or swallowing what is large |
 //! | [`namespaces`] | a network of the kernel's own between a gateway and the cloud, thin and lossy; takes root |
@@ -46,6 +47,7 @@ pub mod field;
 pub mod files;
 #[cfg(feature = "demo")]
 pub mod gateway;
+pub mod haste;
 pub mod iot;
 pub mod kinesalite;
 pub mod kinesis;

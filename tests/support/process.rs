@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::UnixDatagram, process::Command};
 
-use super::{DEADLINE, clock::WallClock, eventually_within, part::Part, within};
+use super::{DEADLINE, clock::WallClock, eventually_within, in_repository, part::Part, within};
 
 /// A variable with the words of a command that is tested in place of this build's binary: `make emulated` sets it.
 pub const UNDER_TEST: &str = "HEADWATER_UNDER_TEST";
@@ -158,6 +158,17 @@ impl Headwater {
     /// From the next start on it has this variable in its environment, or has it no longer.
     pub fn finds(&mut self, name: &str, value: Option<&str>) {
         self.variables.push((name.to_owned(), value.map(str::to_owned)));
+    }
+
+    /// From the next start on this library, whose source is in this repository, stands between it and the C library.
+    pub fn lives_behind(&mut self, source: &str) {
+        let library = self.dir().join("between.so");
+        // SQLite needs a C compiler too.
+        let mut cc = std::process::Command::new("cc");
+        let made = cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(in_repository(source)).output();
+        let made = made.expect("there is a C compiler");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        self.finds("LD_PRELOAD", Some(&library.to_string_lossy()));
     }
 
     /// See [`Self::gets_a_clock`].
@@ -320,6 +331,15 @@ impl Headwater {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
         kib << 10
+    }
+
+    /// Time that processors have given it, to the hundredth of a second.
+    pub fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.part().id())).expect("it runs");
+        // What the program is called may hold anything, in brackets. Source: proc_pid_stat(5).
+        let fields = stat.rsplit_once(") ").expect("it has a name").1.split(' ');
+        let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("it is a number")).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
     fn part(&self) -> &Part {

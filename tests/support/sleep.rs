@@ -5,10 +5,9 @@
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
-    process::Command,
 };
 
-use super::{in_repository, process::Headwater};
+use super::process::Headwater;
 
 /// For how long it has slept altogether.
 pub struct Sleep {
@@ -19,14 +18,9 @@ pub struct Sleep {
 impl Sleep {
     /// From the next start on `agent` can sleep.
     pub fn of(agent: &mut Headwater) -> Self {
-        let (library, slept) = (agent.dir().join("slept.so"), agent.dir().join("slept"));
-        // SQLite needs a C compiler too.
-        let mut cc = Command::new("cc");
-        let made = cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(in_repository("tests/support/slept.c")).output();
-        let made = made.expect("there is a C compiler");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        agent.lives_behind("tests/support/slept.c");
+        let slept = agent.dir().join("slept");
         fs::write(&slept, 0_i64.to_ne_bytes()).expect("the temp dir can be written");
-        agent.finds("LD_PRELOAD", Some(&library.to_string_lossy()));
         agent.finds("SLEPT", Some(&slept.to_string_lossy()));
         Self { seconds: File::options().write(true).open(slept).expect("it was written just now"), slept: 0 }
     }
