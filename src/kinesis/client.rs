@@ -22,6 +22,7 @@ use super::{
     guard::SystemNames,
     limits::MAX_RECORD,
     link::{Answering, Failure, LOOK_TIMEOUT, Link, PUT_ANSWER, Passage, ServiceError, Way},
+    trouble::Trouble,
     verdict::{Verdict, verdict},
 };
 use crate::{config::KinesisConfig, reading::Timestamp, units::ByteCount};
@@ -80,9 +81,7 @@ impl Client {
         let request = request.interceptor(Written::new(Body::of_records(stream, records)));
         let way = passage.way(PUT_ANSWER);
         match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
-            Ok(output) => {
-                answers(output.records, sent).map_err(|source| PutError::Unknown { target, source: way.with_answer(source) })
-            }
+            Ok(output) => answers(output.records, sent).map_err(|why| PutError::Unknown { target, source: way.no_answer(&*why) }),
             Err(failure) => Err(passage.put_error(target, failure)),
         }
     }
@@ -213,7 +212,8 @@ async fn ask<T, E: ServiceError, F: Answering<T, E>>(
         Err(Failure::NoCredentials(why)) if why.fault() == Fault::TheWay => Err(ReadError::Passing { target, source: why.into() }),
         Err(Failure::NoCredentials(why)) => Err(ReadError::Refused { target, source: why.into() }),
         Err(Failure::Barred(source)) => Err(ReadError::Public { target, source }),
-        Err(Failure::NotSent(source) | Failure::NoAnswer(source)) => Err(ReadError::Passing { target, source }),
+        Err(Failure::NotSent(source)) => Err(ReadError::Passing { target, source: Trouble::before(&*source).into() }),
+        Err(Failure::NoAnswer(trouble)) => Err(ReadError::Passing { target, source: trouble.into() }),
         Err(Failure::Refused(refusal)) => Err(ReadError::refused(target, refusal)),
     }
 }

@@ -9,6 +9,7 @@ use super::{
     credentials::{CredentialsError, Fault},
     guard::PublicAddress,
     tls::Untimely,
+    trouble::Trouble,
     verdict::{Refusal, Verdict, verdict},
 };
 
@@ -141,8 +142,8 @@ impl fmt::Display for Target {
 #[expect(missing_docs, reason = "every variant says the same two things: on what, and why")]
 pub enum PutError {
     /// Nothing was sent: no name, no route, no connection, no TLS.
-    #[error("{target} is out of reach; check the uplink, the endpoint's name and port, and the roots in `ca`")]
-    Unreachable { target: Target, source: Cause },
+    #[error("{target} is out of reach; {}", source.remedy())]
+    Unreachable { target: Target, source: Trouble },
     /// Nothing was sent, because it would have gone to a public address.
     #[error(
         "{target} is not sent to; turn on private DNS of the VPC endpoint, give a hand-made zone the right name, keep the name \
@@ -150,8 +151,8 @@ pub enum PutError {
     )]
     Public { target: Target, source: PublicAddress },
     /// It was sent, and no answer came that can be trusted: it may have been stored.
-    #[error("{target} gave no valid answer; what was sent may be stored, and is sent again under the same names")]
-    Unknown { target: Target, source: Cause },
+    #[error("{target} gave no valid answer; what was sent may be stored, and is sent again under the same names; {}", source.remedy())]
+    Unknown { target: Target, source: Trouble },
     /// More than the stream or the account takes now.
     #[error("{target} takes no more at the moment; for more throughput, {}", target.service.more())]
     Throttled { target: Target, source: Cause },
@@ -165,7 +166,7 @@ pub enum PutError {
     #[error("{target} is out of reach: {untimely}")]
     Untimely { target: Target, untimely: Untimely },
     /// Ours are expired, unknown or signed at the wrong time.
-    #[error("no valid credentials for {target}; check `credentials` and this gateway's clock")]
+    #[error("no valid credentials for {target}; check `credentials`, `region` and this gateway's clock")]
     Credentials { target: Target, source: Cause },
     /// Known credentials that may not do this, or a key that may not be used.
     #[error(

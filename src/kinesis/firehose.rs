@@ -60,8 +60,9 @@ impl Firehose {
         let request = request.interceptor(Written::new(Body::of_batch(stream, records)));
         let way = passage.way(PUT_ANSWER);
         match passage.send(timeout, &way, |way| request.interceptor(way).send()).await {
-            Ok(output) => answers(output.request_responses, sent)
-                .map_err(|source| PutError::Unknown { target, source: way.with_answer(source) }),
+            Ok(output) => {
+                answers(output.request_responses, sent).map_err(|why| PutError::Unknown { target, source: way.no_answer(&*why) })
+            }
             Err(failure) => Err(passage.put_error(target, failure)),
         }
     }

@@ -21,7 +21,10 @@ use aws_smithy_runtime_api::{
 };
 use tokio::{net::TcpStream, time::timeout};
 
-use super::tunnel::{self, Proxy};
+use super::{
+    trouble::causes,
+    tunnel::{self, Proxy},
+};
 use crate::addresses::{Address, AddressRange, Permitted};
 
 /// Of several addresses of a host, how long one may take before the next one is tried.
@@ -91,21 +94,10 @@ fn list(addresses: &[IpAddr]) -> String {
 impl PublicAddress {
     /// The one among `error` and its causes, however deep: it passes through the SDK, its HTTP client and TLS.
     pub fn in_chain<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(public) = error.downcast_ref() {
-                return Some(public);
-            }
-            if let Some(HostError::Public(public)) = error.downcast_ref() {
-                return Some(public);
-            }
-            next = match error.downcast_ref::<io::Error>() {
-                // It leaves out what it wraps from its own causes.
-                Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-                None => error.source(),
-            };
-        }
-        None
+        causes(error).find_map(|error| match error.downcast_ref() {
+            Some(HostError::Public(public)) => Some(public),
+            _ => error.downcast_ref(),
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::{
     error::Error,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
@@ -44,11 +45,12 @@ use super::{
     http::Http,
     tls::Untimely,
     trial::Trial,
+    trouble::Trouble,
     trust::Trust,
     tunnel::Proxy,
     verdict::Verdict,
 };
-use crate::{backoff, config::KinesisConfig, reading::Timestamp, status::with_causes};
+use crate::{backoff, config::KinesisConfig, reading::Timestamp};
 
 /// For name, TCP and TLS together: four round trips or more, each of up to two seconds on a mobile link that wakes up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -242,7 +244,7 @@ impl<C> Passage<'_, C> {
         let exchange = async { start(way.clone()).await.map_err(|error| failure(error, way)) };
         let outcome = match tokio::time::timeout(timeout, exchange).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(way.failure(format!("no answer within {timeout:?}").into())),
+            Err(_) => Err(way.late(timeout)),
         };
         self.learn(&outcome, way);
         outcome
@@ -275,7 +277,7 @@ impl<C> Passage<'_, C> {
             Failure::NoCredentials(why) => PutError::NoCredentials { target, why, pause: self.link.credentials.pause() },
             Failure::NotSent(source) => match Untimely::of(&self.end().endpoint.host, &*source) {
                 Some(untimely) => PutError::Untimely { target, untimely },
-                None => PutError::Unreachable { target, source },
+                None => PutError::Unreachable { target, source: Trouble::before(&*source) },
             },
             Failure::NoAnswer(source) => PutError::Unknown { target, source },
             Failure::Refused(refusal) => PutError::refused(target, refusal),
@@ -299,7 +301,7 @@ pub(super) enum Failure {
     Barred(PublicAddress),
     NoCredentials(Arc<CredentialsError>),
     NotSent(Cause),
-    NoAnswer(Cause),
+    NoAnswer(Trouble),
     Refused(Refusal),
 }
 
@@ -308,7 +310,8 @@ impl Failure {
     fn of_endpoint(&self) -> Option<String> {
         match self {
             Self::Barred(public) => Some(public.to_string()),
-            Self::NotSent(cause) | Self::NoAnswer(cause) => Some(with_causes(&**cause)),
+            Self::NotSent(cause) => Some(Trouble::before(&**cause).to_string()),
+            Self::NoAnswer(trouble) => Some(trouble.to_string()),
             Self::Refused(refusal) if refusal.verdict() == Verdict::Unavailable => Some(refusal.to_string()),
             Self::Refused(_) | Self::NoCredentials(_) => None,
         }
@@ -340,8 +343,16 @@ impl Way {
     fn failure(&self, cause: Cause) -> Failure {
         match PublicAddress::in_chain(&*cause) {
             Some(public) => Failure::Barred(public.clone()),
-            None if self.connection().is_some() => Failure::NoAnswer(self.with_answer(cause)),
+            None if self.connection().is_some() => Failure::NoAnswer(self.no_answer(&*cause)),
             None => Failure::NotSent(cause),
+        }
+    }
+
+    /// It was waited for `time`.
+    fn late(&self, time: Duration) -> Failure {
+        match self.connection() {
+            Some(_) => Failure::NoAnswer(Trouble::late(time).showing(self.seen.shown())),
+            None => Failure::NotSent(io::Error::from(io::ErrorKind::TimedOut).into()),
         }
     }
 
@@ -350,12 +361,9 @@ impl Way {
         self.seen.date()
     }
 
-    /// `cause`, and what came back, if anything did.
-    pub(super) fn with_answer(&self, cause: Cause) -> Cause {
-        match self.seen.shown() {
-            Some(shown) => format!("{}: {shown}", with_causes(&*cause)).into(),
-            None => cause,
-        }
+    /// What came back is none, because of `error`.
+    pub(super) fn no_answer(&self, error: &(dyn Error + 'static)) -> Trouble {
+        Trouble::after(error).showing(self.seen.shown())
     }
 }
 

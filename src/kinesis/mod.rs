@@ -20,6 +20,7 @@ pub mod limits;
 mod link;
 mod tls;
 mod trial;
+mod trouble;
 mod trust;
 mod tunnel;
 mod verdict;

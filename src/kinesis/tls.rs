@@ -1,25 +1,15 @@
 //! Why TLS failed, as far as it is something that a person at the gateway can act on.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt};
 
 use rustls::{CertificateError, Error as TlsError, pki_types::UnixTime};
 
+use super::trouble::causes;
 use crate::{clock, reading::Timestamp, units::format_utc};
 
 /// The error of TLS among `error` and its causes, however deep: it passes through the SDK and its HTTP client.
 pub(super) fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(tls) = error.downcast_ref() {
-            return Some(tls);
-        }
-        next = match error.downcast_ref::<io::Error>() {
-            // It leaves out what it wraps from its own causes.
-            Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-            None => error.source(),
-        };
-    }
-    None
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 /// A certificate that is not valid at what this gateway's clock says.
@@ -72,7 +62,7 @@ impl fmt::Display for Untimely {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{io, time::Duration};
 
     use super::*;
 

@@ -11,10 +11,10 @@ use rustls::{ProtocolVersion, pki_types::ServerName};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Cause,
     credentials::{CredentialsError, HeldCredentials},
     endpoint::Endpoint,
     guard::{Guard, HostError},
+    trouble::Trouble,
     trust::Trust,
 };
 use crate::reading::Timestamp;
@@ -62,14 +62,15 @@ impl Trial {
     pub async fn handshake(&self, place: usize) -> Result<(SocketAddr, Option<&'static str>), Broken> {
         let endpoint = &self.endpoints[place];
         let tcp = self.guard.connect(&endpoint.host, endpoint.port).await.map_err(Broken::Tcp)?;
-        let peer = tcp.peer_addr().map_err(|error| Broken::Tls(error.into()))?;
+        let peer = tcp.peer_addr().map_err(|error| Broken::Tls(Trouble::before(&error)))?;
         if !endpoint.tls {
             return Ok((peer, None));
         }
-        let config = self.trust.client_config().map_err(Broken::Tls)?;
+        let config = self.trust.client_config().map_err(|error| Broken::Tls(Trouble::before(&*error)))?;
         let host = endpoint.host.trim_matches(['[', ']']).to_owned();
-        let name = ServerName::try_from(host).map_err(|error| Broken::Tls(error.into()))?;
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| Broken::Tls(error.into()))?;
+        let name = ServerName::try_from(host).map_err(|error| Broken::Tls(Trouble::before(&error)))?;
+        let tls =
+            TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|error| Broken::Tls(Trouble::before(&error)))?;
         let version = match tls.get_ref().1.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
             _ => "TLS 1.3",
@@ -92,7 +93,7 @@ pub enum Broken {
     /// No connection.
     #[error(transparent)]
     Tcp(HostError),
-    /// No TLS on it.
+    /// No TLS on it, and what to do about that.
     #[error("no TLS")]
-    Tls(#[source] Cause),
+    Tls(#[source] Trouble),
 }

@@ -19,10 +19,10 @@ const PUBLIC: &str = "198.51.100.7";
 
 /// A name server whose answer changes.
 #[derive(Clone, Debug)]
-struct Zone(Arc<Mutex<Vec<IpAddr>>>);
+pub struct Zone(Arc<Mutex<Vec<IpAddr>>>);
 
 impl Zone {
-    fn with(addresses: &[&str]) -> Self {
+    pub fn with(addresses: &[&str]) -> Self {
         let zone = Self(Arc::default());
         zone.changes_to(addresses);
         zone

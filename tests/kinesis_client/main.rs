@@ -14,6 +14,7 @@ mod scripted;
 mod support;
 mod tail;
 mod tls;
+mod words;
 
 use std::{
     fs::{self, Permissions},

@@ -113,7 +113,7 @@ async fn expired_or_refused_credentials_clock_skew_are_refreshed_at_once_and_the
         gateway.cloud.fail_always(Some(failure));
         gateway.field.publishes(10).await;
         let status = gateway.agent.shows("it says why", |status| !status.problems().is_empty()).await;
-        assert!(status.problems()[0].contains("check `credentials` and this gateway's clock"), "{:?}", status.problems());
+        assert!(status.problems()[0].contains("check `credentials`, `region` and this gateway's clock"), "{:?}", status.problems());
         assert_eq!((status.count("/ledger/buffered"), status.text("/state")), (10, "buffering"));
         status.balances();
 

@@ -31,7 +31,6 @@ const PRIVATE: &str = "turn on private DNS of the VPC endpoint, write its own na
                        answers on, or pin the address in `resolve`";
 const TCP: &str = "check the VPN or the route, and that the endpoint's security group lets this network in";
 const PROXY: &str = "check `proxy`, and whether it allows CONNECT to this host and port";
-const TLS: &str = "set `ca`, and check the name in `endpoint` and this gateway's clock";
 const MTU: &str = "this looks like a path that swallows large packets: lower the MTU of the VPN's interface (try 1300), or clamp the MSS on \
                    the router; on a slow link give it more time with --patience";
 
@@ -148,7 +147,7 @@ impl Cloud<'_> {
             Ok(Err(Broken::Tcp(error @ HostError::Public(_)))) => self.no_answer(url, &error.to_string(), PRIVATE, report),
             Ok(Err(Broken::Tcp(error @ HostError::Proxy { .. }))) => self.no_answer(url, &with_causes(&error), PROXY, report),
             Ok(Err(Broken::Tcp(error))) => self.no_answer(url, &with_causes(&error), TCP, report),
-            Ok(Err(error @ Broken::Tls(_))) => self.no_answer(url, &with_causes(&error), TLS, report),
+            Ok(Err(Broken::Tls(trouble))) => self.no_answer(url, &format!("no TLS: {trouble}"), trouble.remedy(), report),
             Ok(Ok((address, Some(version)))) => {
                 report.right(self.name, format!("{address} speaks {version}, with a certificate that we believe"))?;
                 Ok(true)

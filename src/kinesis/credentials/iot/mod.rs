@@ -31,6 +31,7 @@ use crate::{
         clock::ServiceClock,
         guard::{Guard, HostError},
         tls::{Untimely, tls_error},
+        trouble::Trouble,
         trust,
     },
 };
@@ -150,16 +151,19 @@ impl Iot {
             return CredentialsError::Untimely(untimely);
         }
         match tls_error(&*source) {
-            Some(TlsError::InvalidCertificate(_)) => CredentialsError::Untrusted { endpoint, source },
+            Some(TlsError::InvalidCertificate(_)) => {
+                CredentialsError::Untrusted { endpoint, source: Trouble::before(&*source).into() }
+            }
             // It has seen our certificate, or has missed it; TLS 1.3 tells only after the handshake.
             Some(TlsError::AlertReceived(_)) => {
                 CredentialsError::NotAccepted { endpoint, certificate: self.certificate.clone(), source }
             }
-            _ => CredentialsError::Unreachable { endpoint, source },
+            _ => self.unreachable(source),
         }
     }
 
     fn unreachable(&self, source: impl Into<Cause>) -> CredentialsError {
+        let source = Trouble::before(&*source.into());
         CredentialsError::Unreachable { endpoint: self.host.clone(), source: source.into() }
     }
 }
