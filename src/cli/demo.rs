@@ -26,8 +26,8 @@ pub struct DemoArgs {
     #[arg(long)]
     pub port: Option<u16>,
 
-    /// Stop after so many seconds, check that every reading arrived exactly once and in order, and exit 0 or 1; without it the demo
-    /// runs until Ctrl-C
+    /// Stop after so many seconds; without it the demo runs until Ctrl-C. Then it checks that every reading arrived exactly once and
+    /// in order, and exits 0 or 1; who presses Ctrl-C again does not wait for that
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(3..=86_400))]
     pub seconds: Option<u64>,
 }

@@ -3,16 +3,14 @@
 //! Pure, and independent of the code that wrote the stream: it knows envelopes only by the table in the README. A repeated name,
 //! equal (`dev`, `run`, `lane`, `seq`), is a duplicate that every consumer can drop, so it is counted and is no mistake.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 use serde_cbor::Value;
 
 use super::{
     kinesis::oracle::{Dropped, UserRecord},
+    numbers::Numbers,
     script::grouped,
     sensors::Sent,
 };
@@ -68,17 +66,13 @@ impl fmt::Display for Report {
 /// Checks `consumed`, record by record in the order of the stream, against what was `sent`.
 pub fn audit(consumed: impl IntoIterator<Item = Result<Vec<UserRecord>, Dropped>>, sent: &Sent) -> Report {
     let mut audit = Audit::default();
-    for record in consumed {
-        match record {
-            Ok(users) => users.iter().for_each(|user| audit.user_record(user)),
-            Err(dropped) => audit.report.mistake(dropped.to_string()),
-        }
-    }
+    consumed.into_iter().for_each(|record| audit.takes(record));
     audit.finish(sent)
 }
 
+/// An audit that goes on: it remembers of what it has seen no more than it takes to know it again.
 #[derive(Default)]
-struct Audit {
+pub struct Audit {
     report: Report,
     lanes: BTreeMap<Lane, LaneSeen>,
     topics: BTreeMap<String, TopicSeen>,
@@ -89,13 +83,13 @@ type Lane = (String, String, String);
 
 #[derive(Default)]
 struct LaneSeen {
-    names: HashSet<u64>,
+    names: Numbers,
     next: u64,
 }
 
 #[derive(Default)]
 struct TopicSeen {
-    numbers: BTreeSet<u64>,
+    numbers: Numbers,
     last: u64,
 }
 
@@ -115,6 +109,14 @@ struct Envelope {
 }
 
 impl Audit {
+    /// The next record of the stream.
+    pub fn takes(&mut self, record: Result<Vec<UserRecord>, Dropped>) {
+        match record {
+            Ok(users) => users.iter().for_each(|user| self.user_record(user)),
+            Err(dropped) => self.report.mistake(dropped.to_string()),
+        }
+    }
+
     fn user_record(&mut self, user: &UserRecord) {
         match serde_cbor::from_slice::<Envelope>(&user.data) {
             Ok(envelope) => self.envelope(envelope),
@@ -161,20 +163,21 @@ impl Audit {
         seen.last = seen.last.max(n);
     }
 
-    fn finish(mut self, sent: &Sent) -> Report {
-        let nothing = BTreeSet::new();
+    /// That was all, and this is what the sensors have `sent`.
+    pub fn finish(mut self, sent: &Sent) -> Report {
+        let nothing = Numbers::default();
         for (topic, count) in sent {
             let numbers = self.topics.get(topic).map_or(&nothing, |seen| &seen.numbers);
-            let mut missing = (1..=*count).filter(|n| !numbers.contains(n));
-            if let Some(first) = missing.next() {
-                let more = missing.count();
+            let missing = count - numbers.count(1..=*count);
+            if missing > 0 {
+                let (first, more) = (numbers.gap(1), missing - 1);
                 let what = format!("{topic}: number {first} and {more} others of {count} are missing");
                 self.report.mistake(what);
             }
         }
         for (topic, seen) in &self.topics {
             let count = sent.get(topic).copied().unwrap_or_default();
-            let unsent = seen.numbers.range(count + 1..).count() + usize::from(seen.numbers.contains(&0));
+            let unsent = seen.numbers.count(count + 1..=u64::MAX) + seen.numbers.count(0..=0);
             if unsent > 0 {
                 self.report.mistake(format!("{topic}: {unsent} readings arrived that nobody sent"));
             }

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod broker;
 pub mod kinesis;
+mod numbers;
 pub use crate::random;
 mod script;
 pub mod sensors;
@@ -29,8 +30,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    audit::Audit,
     broker::{Broker, BrokerError},
-    kinesis::{Endpoint, Keep},
+    kinesis::{Endpoint, Keep, oracle},
     script::Scene,
     sensors::{Plant, SensorError, Sent},
     serial::Scale,
@@ -54,7 +56,7 @@ const PLANT: Plant = Plant { lines: 3, machines: 4, rate: 100.0, seed: 17 };
 const WEIGH_EVERY: Duration = Duration::from_millis(200);
 /// Where the page is unless told otherwise or taken.
 const PAGE_PORT: u16 = 8470;
-/// Records that a demo without an end keeps readable.
+/// Records that are kept readable: an hour's. The audit has seen each within a second.
 const KEPT_BYTES: usize = 32 << 20;
 /// Longest that the sources may take to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
@@ -67,7 +69,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Options {
     /// The page's port; none: 8470, or a free one when that is taken.
     pub port: Option<u16>,
-    /// Ends by itself after so many seconds; none: runs until Ctrl-C.
+    /// Ends by itself after so many seconds; none: with Ctrl-C.
     pub seconds: Option<u64>,
 }
 
@@ -78,7 +80,7 @@ pub enum Verdict {
     Passed,
     /// The mistakes were printed.
     Failed,
-    /// Somebody pressed Ctrl-C, so there is nothing to judge.
+    /// Somebody did not want to wait until there was something to judge.
     Stopped,
 }
 
@@ -142,7 +144,7 @@ where
     let temporary = std::env::temp_dir();
     let folder = tempfile::Builder::new().prefix("headwater-demo-").tempdir_in(&temporary);
     let folder: TempDir = folder.map_err(|source| DemoError::Folder { folder: temporary, source })?;
-    let keep = if options.seconds.is_some() { Keep::All } else { Keep::LastBytes(KEPT_BYTES) };
+    let keep = Keep::LastBytes(KEPT_BYTES);
     let cloud = Endpoint::start(kinesis::Options { keep, region: REGION.into(), ..kinesis::Options::default() }).await;
     let cloud = cloud.map_err(DemoError::Endpoint)?;
     cloud.create_stream(STREAM, 2);
@@ -162,7 +164,6 @@ where
             return Err(DemoError::AgentEnded);
         }
         verdict = stage.play(&mut scale) => verdict,
-        () = interrupted() => Ok(Verdict::Stopped),
     };
     stage.cloud.back();
     stop.cancel();
@@ -246,6 +247,26 @@ fn config(folder: &Path, secret: PathBuf, page: SocketAddr, broker: &Broker, sca
     }
 }
 
+/// What the audit has seen of the stream.
+#[derive(Default)]
+struct Seen {
+    audit: Audit,
+    /// Records.
+    count: u64,
+}
+
+impl Seen {
+    fn looks_at(&mut self, cloud: &Endpoint) {
+        let (news, count) = cloud.look(|store| {
+            let (kept, count) = (store.records(STREAM).count(), store.accepted(STREAM));
+            let seen = kept.saturating_sub(usize::try_from(count - self.count).unwrap_or(usize::MAX));
+            (store.records(STREAM).skip(seen).cloned().collect::<Vec<_>>(), count)
+        });
+        self.count = count;
+        news.iter().for_each(|record| self.audit.takes(oracle::user_records(record)));
+    }
+}
+
 /// What plays around the agent.
 struct Stage {
     options: Options,
@@ -256,21 +277,31 @@ struct Stage {
 
 impl Stage {
     async fn play(&self, scale: &mut Scale) -> Result<Verdict, DemoError> {
-        self.until_connected().await?;
-        let curtain = CancellationToken::new();
+        tokio::select! {
+            connected = self.until_connected() => connected?,
+            () = interrupted() => return Ok(Verdict::Stopped),
+        }
+        let (curtain, mut audit) = (CancellationToken::new(), Seen::default());
         let sensors = sensors::run(PLANT, self.broker.address(), curtain.clone());
         let sensors = async { sensors.await.map_err(DemoError::Sensors) };
         let weighing = async { scale.weigh(WEIGH_EVERY, &curtain).await.map_err(DemoError::Serial) };
         let story = async {
-            self.tell().await;
+            tokio::select! {
+                () = self.tell(&mut audit) => {}
+                () = interrupted() => println!("{}", script::LAST_WORDS),
+            }
             curtain.cancel();
+            self.cloud.back();
             Ok(())
         };
 
         let (mut sent, weighed, ()) = tokio::try_join!(sensors, weighing, story)?;
 
         sent.insert(SCALE_TOPIC.into(), weighed);
-        Ok(self.judge(&sent).await)
+        tokio::select! {
+            verdict = self.judge(audit, &sent) => Ok(verdict),
+            () = interrupted() => Ok(Verdict::Stopped),
+        }
     }
 
     /// Sensors must not speak before anyone listens: a broker forgets what nobody has subscribed to.
@@ -282,13 +313,14 @@ impl Stage {
     }
 
     /// Lets the uplink go and come and prints a line a second, until the time is over.
-    async fn tell(&self) {
+    async fn tell(&self, audit: &mut Seen) {
         let started = Instant::now();
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (mut was_away, mut explained) = (false, false);
         loop {
             seconds.tick().await;
+            audit.looks_at(&self.cloud);
             let second = started.elapsed().as_secs();
             let scene = script::scene(second, self.options.seconds);
             let away = matches!(scene, Scene::Away(_));
@@ -308,12 +340,13 @@ impl Stage {
         }
     }
 
-    async fn judge(&self, sent: &Sent) -> Verdict {
+    async fn judge(&self, mut audit: Seen, sent: &Sent) -> Verdict {
         println!("The sensors have stopped after {} readings.", script::grouped(sent.values().sum()));
         if timeout(DRAIN_WITHIN, self.until(|state| script::drained(state, sent))).await.is_err() {
             println!("Not everything has drained after {DRAIN_WITHIN:?}.");
         }
-        let report = audit::audit(self.cloud.consumed(STREAM), sent);
+        audit.looks_at(&self.cloud);
+        let report = audit.audit.finish(sent);
         println!("{report}");
         if report.passed() { Verdict::Passed } else { Verdict::Failed }
     }

@@ -36,6 +36,10 @@ pub fn scene(second: u64, length: Option<u64>) -> Scene {
 pub const WHY_SLOWLY: &str = "        the uplink is back; who was cut off for ten seconds asks again after a time by chance, and begins slowly, \
                               because a thousand gateways may come back with it";
 
+/// What is said when somebody has seen enough.
+pub const LAST_WORDS: &str =
+    "\nStopping: the sensors end, and what waits is sent, which may take a minute; Ctrl-C again ends at once.";
+
 /// One line on how the agent is: `12 s  sending    received 1,234  delivered 1,200  buffered 34   uplink away for 3 s more`.
 pub fn line(second: u64, state: &State, scene: Scene, now: Timestamp) -> String {
     let ledger = state.ledger_total();

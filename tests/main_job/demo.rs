@@ -5,7 +5,13 @@ use headwater::{
     demo::{self, Options, Verdict},
 };
 
-use crate::support::{free_port, process::headwater};
+use rustix::process::Signal;
+
+use crate::support::{
+    free_port,
+    part::Part,
+    process::{command, headwater},
+};
 
 #[tokio::test]
 async fn the_demo_ends_well_when_every_reading_arrived_exactly_once_and_in_order() {
@@ -18,6 +24,32 @@ async fn the_demo_ends_well_when_every_reading_arrived_exactly_once_and_in_order
     assert!(said.contains(&format!("http://127.0.0.1:{port}/")), "{said}");
     assert!(said.contains("buffering") && said.contains("uplink away for 1 s more"), "{said}");
     assert!(said.contains("exactly once and in order"), "{said}");
+}
+
+#[tokio::test]
+async fn a_demo_without_an_end_judges_itself_when_somebody_has_seen_enough() {
+    let mut demo = Part::start("the demo", command().args(["demo", "--port", &free_port().to_string()]));
+    demo.out.line_with("   3 s ").await;
+
+    demo.signal(Signal::INT);
+
+    demo.out.line_with("Ctrl-C again").await;
+    let verdict = demo.out.line_with("exactly once and in order").await;
+    assert!(verdict.starts_with("all "), "{verdict}");
+    assert_eq!(demo.ends().await.code(), Some(0), "{}", demo.out.all());
+}
+
+#[tokio::test]
+async fn who_presses_ctrl_c_again_does_not_wait_for_the_verdict() {
+    let mut demo = Part::start("the demo", command().args(["demo", "--port", &free_port().to_string()]));
+    // What waits then is sent after a wait by chance.
+    demo.out.line_with("uplink away for 1 s more").await;
+    demo.signal(Signal::INT);
+    demo.out.line_with("Ctrl-C again").await;
+
+    demo.signal(Signal::INT);
+
+    assert_eq!(demo.ends().await.code(), Some(0), "{}", demo.out.all());
 }
 
 #[tokio::test]

@@ -354,7 +354,8 @@ pub async fn headwater(args: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr
     within("headwater ends", || String::from("it still runs"), run).await.expect("headwater starts")
 }
 
-fn command() -> Command {
+/// `headwater`, and nothing of the developer's own environment.
+pub fn command() -> Command {
     command_behind(&[])
 }
 
