@@ -44,10 +44,16 @@ enum Damage {
     LogOfAnother,
     LogOfNoise,
     LogCutOff,
+    /// A chunk with its checksum, and no readings.
+    NoReadings,
+    /// Of a file that was set aside before, be it salvaged or not.
+    AsideOfNoise,
+    AsideCutOff,
+    AsideGone,
 }
 
 impl Damage {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 15] = [
         Self::HeaderOfNoise,
         Self::PagesOfNoise,
         Self::PagesOfZeros,
@@ -59,6 +65,10 @@ impl Damage {
         Self::LogOfAnother,
         Self::LogOfNoise,
         Self::LogCutOff,
+        Self::NoReadings,
+        Self::AsideOfNoise,
+        Self::AsideCutOff,
+        Self::AsideGone,
     ];
 
     fn name(self) -> &'static str {
@@ -74,6 +84,18 @@ impl Damage {
             Self::LogOfAnother => "buffer's log: that of an earlier day",
             Self::LogOfNoise => "buffer's log: noise in it",
             Self::LogCutOff => "buffer's log: cut off",
+            Self::NoReadings => "buffer: a chunk that is no readings",
+            Self::AsideOfNoise => "set aside: pages of noise",
+            Self::AsideCutOff => "set aside: cut off",
+            Self::AsideGone => "set aside: gone",
+        }
+    }
+
+    /// The file that it befalls, of one buffer's: the youngest of those that were set aside, or the buffer.
+    fn whose(self, database: &Path) -> Option<PathBuf> {
+        match self {
+            Self::AsideOfNoise | Self::AsideCutOff | Self::AsideGone => set_aside(database).pop(),
+            _ => Some(database.to_owned()),
         }
     }
 
@@ -89,9 +111,9 @@ impl Damage {
         let cut = |bytes: &mut Vec<u8>, chance: &mut Chance| bytes.truncate(place(chance, bytes.len()));
         match self {
             Self::HeaderOfNoise => changed(database, &mut |file| file.iter_mut().take(HEADER).for_each(|byte| *byte = 0xA7)),
-            Self::PagesOfNoise => changed(database, &mut |file| spoil(file, true, chance)),
+            Self::PagesOfNoise | Self::AsideOfNoise => changed(database, &mut |file| spoil(file, true, chance)),
             Self::PagesOfZeros => changed(database, &mut |file| spoil(file, false, chance)),
-            Self::CutOff => changed(database, &mut |file| cut(file, chance)),
+            Self::CutOff | Self::AsideCutOff => changed(database, &mut |file| cut(file, chance)),
             Self::NoDatabase => changed(database, &mut |file| *file = b"a note that somebody left here\n".repeat(300)),
             Self::Empty => changed(database, &mut Vec::clear),
             Self::Gone => drop(fs::remove_file(database)),
@@ -103,8 +125,36 @@ impl Damage {
             }),
             Self::LogOfNoise => changed(&log, &mut |file| spoil(file, true, chance)),
             Self::LogCutOff => changed(&log, &mut |file| cut(file, chance)),
+            Self::NoReadings => drop(no_readings(database)),
+            Self::AsideGone => [database, &log].into_iter().for_each(|file| drop(fs::remove_file(file))),
         }
     }
+}
+
+/// Makes noise of a chunk in the middle, with the checksum of the noise, and leaves the log as it is. Errors: there is no such buffer.
+fn no_readings(database: &Path) -> rusqlite::Result<()> {
+    let file = rusqlite::Connection::open_with_flags(database, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    file.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    file.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    let chunk = "SELECT id, length(data) FROM chunk ORDER BY id LIMIT 1 OFFSET (SELECT count(*) / 2 FROM chunk)";
+    let (id, len): (i64, usize) = file.query_row(chunk, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let noise = vec![0xFF; len];
+    let checksum = crc32c::crc32c(&noise);
+    file.execute("UPDATE chunk SET data = ?, keys = NULL, crc = ? WHERE id = ?", rusqlite::params![noise, checksum, id])?;
+    Ok(())
+}
+
+/// The files that were set aside of a buffer, in the order of time.
+fn set_aside(database: &Path) -> Vec<PathBuf> {
+    let folder = fs::read_dir(database.parent().expect("it is in a folder")).expect("it is there");
+    let mut aside: Vec<PathBuf> = folder.map(|entry| entry.expect("it can be read").path()).collect();
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("buffer.db.corrupt-") && !name.ends_with("-wal") && !name.contains(".sent")
+    };
+    aside.retain(is_one);
+    aside.sort();
+    aside
 }
 
 /// Fills some pages with zeros or with noise; the first page has kinds of its own.
@@ -124,7 +174,9 @@ fn place(chance: &mut Chance, below: usize) -> usize {
 }
 
 fn log_of(database: &Path) -> PathBuf {
-    database.with_file_name("buffer.db-wal")
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 /// Topics, and the numbers that their sensors gave.
@@ -163,14 +215,18 @@ pub async fn befalls(seed: u64, times: usize) -> Tally {
         field.publishes(readings).await;
         sleep(moment).await;
         agent.power_off().await;
-        let held = readings_in(&database).await;
         let log = fs::read(log_of(&database)).ok();
-        damage.befalls(&database, earlier_log.as_deref(), &mut chance);
-        let left = readings_in(&database).await;
-        story.push(format!("of {} readings {} can be read", held.len(), left.len()));
-        destroyed.extend(held.difference(&left).cloned());
+        if let Some(file) = damage.whose(&database) {
+            let held = readings_in(&file).await;
+            damage.befalls(&file, earlier_log.as_deref(), &mut chance);
+            let left = readings_in(&file).await;
+            story.push(format!("{}: of {} readings {} can be read", file.display(), held.len(), left.len()));
+            // What was salvaged already is in the buffer, and arrives.
+            let elsewhere = if file == database { Readings::new() } else { readings_in(&database).await };
+            destroyed.extend(held.difference(&left).filter(|reading| !elsewhere.contains(*reading)).cloned());
+            tally.inject(damage.name(), 1);
+        }
         earlier_log = log.or(earlier_log);
-        tally.inject(damage.name(), 1);
         agent.start();
         if chance.once_in(3) {
             sleep(chance.moment()).await;
