@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::{
     BufferError, Chunk, Lane, LaneId, Layout, Shared,
-    cold::{ColdFile, ColdLane, Found, Item, beside},
+    cold::{ColdFile, ColdLane, Found, Item, Unread, beside},
     store::{Earlier, Progress, Store, StoredLane, is_sent, quarantined, unmark},
 };
 use crate::{
@@ -43,8 +43,8 @@ pub(super) struct Job {
     right: Vec<(Boot, Setting)>,
     /// Why it was set aside, as far as its first pages tell.
     what: String,
-    /// Readings in it that their destination had refused.
-    refused: usize,
+    /// Readings in it that their destination had refused, and what can't be read of them.
+    refused: (u64, Unread),
 }
 
 /// A file that was set aside, of which the status speaks while it is there.
@@ -80,8 +80,8 @@ pub(super) struct Batch {
     pub(super) right: Vec<(Boot, Setting)>,
     /// Why the file was set aside.
     pub(super) what: String,
-    /// Readings in it that their destination had refused.
-    pub(super) refused: usize,
+    /// Readings in it that their destination had refused, and what can't be read of them.
+    pub(super) refused: (u64, Unread),
     /// Lanes that more is to come for.
     pub(super) coming: BTreeSet<LaneId>,
     /// Answered when it is on the disk; dropped when the buffer closes.
@@ -328,7 +328,7 @@ pub(super) fn is_there(file: &Path) -> bool {
 }
 
 /// Puts into the status how far a file is salvaged.
-pub(super) fn tell(status: &Status, Progress { file, readings, lost, done, .. }: &Progress, what: &str, refused: usize) {
+pub(super) fn tell(status: &Status, Progress { file, readings, lost, done, .. }: &Progress, what: &str, refused: (u64, Unread)) {
     let why = if what.is_empty() { String::new() } else { format!(" ({what})") };
     let found =
         format!("the buffer was damaged{why} and set aside as {file}: {readings} readings salvaged, {lost} known to be lost");
@@ -341,17 +341,20 @@ pub(super) fn tell(status: &Status, Progress { file, readings, lost, done, .. }:
 }
 
 /// Puts into the status that nothing of `file` is left to be sent.
-fn tell_of_sent(status: &Status, file: &str, refused: usize) {
+fn tell_of_sent(status: &Status, file: &str, refused: (u64, Unread)) {
     let what = format!("the buffer was damaged and set aside as {file}: what could be read of it was sent");
     status.problem(&part_of(Path::new(file)), clock::now(), what, &may_go(file, refused));
 }
 
 /// What is to be done with a file that nothing is left to be salvaged of.
-fn may_go(file: &str, refused: usize) -> String {
-    match refused {
-        0 => format!("check the disk; {file} may be deleted, no reading is left in it"),
+fn may_go(file: &str, (refused, unread): (u64, Unread)) -> String {
+    let export = format!("`headwater buffer export --rejected {file}`");
+    match (refused, unread.is_nothing()) {
+        (0, true) => format!("check the disk; {file} may be deleted, no reading is left in it"),
+        (_, true) => format!("check the disk; {file} may be deleted after {export}, for {refused} refused readings"),
         _ => format!(
-            "check the disk; {file} may be deleted after `headwater buffer export --rejected {file}`, for {refused} refused readings"
+            "check the disk; there may be refused readings in {file} that can't be read, so keep it for as long as those matter; \
+             {export} writes what can be read"
         ),
     }
 }

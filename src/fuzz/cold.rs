@@ -26,7 +26,10 @@ fn reads(cold: &ColdFile) {
         assert!(!what.is_empty());
     }
     let (_, _) = (cold.lanes(), cold.receipts());
-    assert!(cold.rejected().len() <= cold.rejected_readings());
+    let (rejected, unread) = cold.rejected();
+    assert_eq!((rejected.len() as u64, unread), cold.rejected_readings());
+    assert!(rejected.iter().filter(|refused| refused.data.is_none()).count() as u64 <= unread.rows);
+    drop(cold.unread());
     drop(cold.settings());
 
     let mut chunks = cold.chunks();

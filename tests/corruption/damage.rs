@@ -59,7 +59,9 @@ async fn pages_of_noise_cost_what_was_on_them_and_nothing_else() {
         assert!(arrived >= WAITING / 2, "seed {seed}: {arrived}");
         assert!(missing == 0 || lost > 0, "seed {seed}: {missing}");
         assert!(arrived + lost <= WAITING, "seed {seed}: {arrived} and {lost}");
-        assert!(status.problems().iter().any(|problem| problem.contains("may be deleted")), "{:?}", status.problems());
+        // Some of the noise may be where readings would be that were refused.
+        let tells = |problem: &String| problem.contains("may be deleted") || problem.contains("there may be refused readings");
+        assert!(status.problems().iter().any(tells), "{:?}", status.problems());
     }
 }
 

@@ -10,6 +10,7 @@ mod pages;
 mod row;
 #[cfg(any(test, fuzzing))]
 mod sectors;
+mod small;
 mod tree;
 mod wal;
 
@@ -19,6 +20,7 @@ use std::{
 };
 
 pub(crate) use pages::beside;
+pub use small::Unread;
 pub use tree::{Chunks, Item};
 
 use self::{
@@ -158,7 +160,7 @@ impl ColdFile {
     /// every page where that is damaged.
     pub fn chunks(&self) -> Chunks<'_> {
         let root = self.tables().and_then(|tables| tables.root("chunk"));
-        let survey = Survey::of(&self.pages, self.header, root);
+        let survey = Survey::of_chunks(&self.pages, self.header, root);
         let beside = ["unsure", "gap"].map(|table| self.tables().and_then(|tables| tables.root(table)));
         Chunks::new(&self.pages, survey, beside, self.lanes().unwrap_or_default().iter().map(|lane| lane.lane.id))
     }
@@ -180,32 +182,49 @@ impl ColdFile {
         self.rows("boot").unwrap_or_default().iter().filter_map(setting).collect()
     }
 
-    /// Readings that their destination refused, in the order in which they were set aside. Empty where the file has no such table, or
-    /// the table can't be read.
-    pub fn rejected(&self) -> Vec<Refused> {
-        let refused = |(_, columns): &(i64, Vec<Value>)| {
-            let [_, lane, run, seq, _, at, Value::Text(reason), _, key, crc, Value::Blob(data), ..] = columns.as_slice() else {
-                return None;
-            };
-            let key = key.text().map(ToOwned::to_owned);
-            let intact = crc.unsigned() == Some(checksum(key.as_deref(), data).into());
-            Some(Refused {
-                lane: LaneId(lane.unsigned()?.try_into().ok()?),
-                run: RunId(run.integer()?.cast_unsigned()),
-                seq: seq.unsigned()?,
-                at: Timestamp(at.integer()?),
-                reason: reason.clone(),
-                data: intact.then(|| data.clone()),
-                key,
-            })
-        };
-        self.rows("rejected").unwrap_or_default().iter().filter_map(refused).collect()
+    /// Readings that their destination refused, in the order in which they were set aside, as many as can be read; and what can't. None
+    /// where the file has no such table.
+    pub fn rejected(&self) -> (Vec<Refused>, Unread) {
+        let mut found = Vec::new();
+        let unread = self.each_rejected(|refused| found.push(refused));
+        (found, unread)
     }
 
-    /// How many of those there are, without reading them.
-    pub(crate) fn rejected_readings(&self) -> usize {
-        let root = self.tables().and_then(|tables| tables.root("rejected"));
-        root.and_then(|root| tree::count(&self.pages, root)).unwrap_or_default()
+    /// How many of those there are, and what can't be read.
+    pub(crate) fn rejected_readings(&self) -> (u64, Unread) {
+        let mut readings = 0;
+        let unread = self.each_rejected(|_| readings += 1);
+        (readings, unread)
+    }
+
+    fn each_rejected(&self, mut show: impl FnMut(Refused)) -> Unread {
+        let tables = self.tables();
+        let root = tables.as_ref().and_then(|tables| tables.root("rejected"));
+        // Where nobody knows what tables there are, any page may have some.
+        if (tables.is_some() && root.is_none()) || self.pages.highest() == 0 {
+            return Unread::default();
+        }
+        let survey = Survey::of(&self.pages, self.header, root, |page, _, cell| row::is_rejected(page, cell));
+        let mut unread = Unread { pages: survey.damaged, rows: 0 };
+        small::each(&self.pages, &survey, |columns| match columns.as_deref().and_then(refused_from) {
+            Some(refused) => {
+                unread.rows += u64::from(refused.data.is_none());
+                show(refused);
+            }
+            None => unread.rows += 1,
+        });
+        unread
+    }
+
+    /// The tables and indexes of which something can't be read, and what; the chunks are not among them.
+    pub fn unread(&self) -> Vec<(String, Unread)> {
+        let unread = |(name, root): &(String, u32)| match name.as_str() {
+            "chunk" => None,
+            "rejected" => Some((name.clone(), self.rejected_readings().1)),
+            _ => Some((name.clone(), small::unread(&self.pages, *root))),
+        };
+        let tables = self.tables().map(|tables| tables.0).unwrap_or_default();
+        tables.iter().filter_map(unread).filter(|(_, unread)| !unread.is_nothing()).collect()
     }
 
     /// Bytes of its files.
@@ -220,7 +239,7 @@ impl ColdFile {
     }
 
     fn tables(&self) -> Option<Tables> {
-        let rows = tree::rows(&self.pages, 1)?;
+        let rows = small::rows(&self.pages, 1)?;
         let table = |(_, columns): &(i64, Vec<Value>)| {
             Some((columns.get(1)?.text()?.to_owned(), u32::try_from(columns.get(3)?.integer()?).ok()?))
         };
@@ -229,7 +248,7 @@ impl ColdFile {
 
     /// All rows of a small table. None where any page of it can't be read.
     fn rows(&self, table: &str) -> Option<Vec<(i64, Vec<Value>)>> {
-        tree::rows(&self.pages, self.tables()?.root(table)?)
+        small::rows(&self.pages, self.tables()?.root(table)?)
     }
 }
 
@@ -274,6 +293,21 @@ impl Tables {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+fn refused_from(columns: &[Value]) -> Option<Refused> {
+    let [_, lane, run, seq, _, at, Value::Text(reason), _, key, crc, Value::Blob(data), ..] = columns else { return None };
+    let key = key.text().map(ToOwned::to_owned);
+    let intact = crc.unsigned() == Some(checksum(key.as_deref(), data).into());
+    Some(Refused {
+        lane: LaneId(lane.unsigned()?.try_into().ok()?),
+        run: RunId(run.integer()?.cast_unsigned()),
+        seq: seq.unsigned()?,
+        at: Timestamp(at.integer()?),
+        reason: reason.clone(),
+        data: intact.then(|| data.clone()),
+        key,
+    })
 }
 
 fn lane_from((id, columns): &(i64, Vec<Value>)) -> Option<ColdLane> {

@@ -78,6 +78,22 @@ pub(super) fn node(number: u32, page: &Page) -> Option<Node> {
     Some(Node::Leaf(rows))
 }
 
+/// The pages that a page of an index leads to. None where it is not one.
+pub(super) fn index_node(page: &Page) -> Option<Vec<u32>> {
+    let head = match page[0] {
+        0x02 => 12,
+        0x0A => 8,
+        _ => return None,
+    };
+    let cells = (0..usize::from(two(page, 3))).map(|index| page.get(head + 2 * index..).filter(|rest| rest.len() > 1));
+    let cells = cells.map(|cell| cell.map(|cell| usize::from(two(cell, 0)))).collect::<Option<Vec<usize>>>()?;
+    if cells.iter().any(|at| at + 4 > PAGE_LEN) {
+        return None;
+    }
+    let children = cells.into_iter().map(|at| four(page, at)).chain([four(page, 8)]);
+    Some(if head == 12 { children.collect() } else { Vec::new() })
+}
+
 /// All columns of a row. None where they can't be read.
 pub(super) fn columns(pages: &Pages, page: &Page, cell: Cell) -> Option<Vec<Value>> {
     decode(&content(pages, page, cell)?, usize::MAX)
@@ -120,13 +136,31 @@ fn local_len(len: usize) -> usize {
 
 /// Bytes of the last column of a row, as its head says.
 pub(super) fn last_len(page: &Page, cell: Cell) -> Option<u64> {
+    Some(value_len(*kinds(page, cell)?.last()?)? as u64)
+}
+
+/// Whether a row's head is that of one of the table `rejected`.
+pub(super) fn is_rejected(page: &Page, cell: Cell) -> bool {
+    let (is_integer, is_text) = (|kind: &u64| matches!(kind, 1..=6 | 8 | 9), |kind: u64| kind >= 13 && kind % 2 == 1);
+    let Some(kinds) = kinds(page, cell) else { return false };
+    let [0, names @ .., reason, topic, key, crc, data] = kinds.as_slice() else { return false };
+    names.len() == 5
+        && names.iter().chain([crc]).all(is_integer)
+        && is_text(*reason)
+        && [topic, key].iter().all(|kind| **kind == 0 || is_text(**kind))
+        && *data >= 12
+        && data % 2 == 0
+}
+
+/// The kinds of a row's columns, as its head says.
+fn kinds(page: &Page, cell: Cell) -> Option<Vec<u64>> {
     let local = local_len(usize::try_from(cell.len).ok()?);
     let (mut head, _) = parts(page.get(cell.at..cell.at + local)?)?;
-    let mut last = 0;
+    let mut kinds = Vec::new();
     while !head.is_empty() {
-        last = varint(&mut head)?.cast_unsigned();
+        kinds.push(varint(&mut head)?.cast_unsigned());
     }
-    Some(value_len(last)? as u64)
+    Some(kinds)
 }
 
 /// The kinds of a record's values, and the values.

@@ -23,24 +23,7 @@ use crate::{
 };
 
 /// A tree of ours has fewer levels; one with more is a circle.
-const DEEPEST: usize = 20;
-
-/// Rows of a small table, with their ids. None where any page of it can't be read.
-pub(super) fn rows(pages: &Pages, root: u32) -> Option<Vec<(i64, Vec<Value>)>> {
-    let mut rows = Vec::new();
-    let mut seen = Seen::new(pages);
-    let damaged = walk(pages, root, &mut seen, |_, page, cells| {
-        rows.extend(cells.into_iter().map(|(id, cell)| Some((id, row::columns(pages, page, cell)?))));
-    });
-    (damaged == 0).then(|| rows.into_iter().collect()).flatten()
-}
-
-/// How many rows a table has. None where any page of it can't be read.
-pub(super) fn count(pages: &Pages, root: u32) -> Option<usize> {
-    let mut rows = 0;
-    let damaged = walk(pages, root, &mut Seen::new(pages), |_, _, cells| rows += cells.len());
-    (damaged == 0).then_some(rows)
-}
+pub(super) const DEEPEST: usize = 20;
 
 /// The row `id` of a table. None where it is not there, or can't be read.
 fn find(pages: &Pages, root: u32, id: i64) -> Option<Vec<Value>> {
@@ -58,16 +41,17 @@ fn find(pages: &Pages, root: u32, id: i64) -> Option<Vec<Value>> {
     None
 }
 
-/// Where chunks lie.
+/// Where the rows of a table lie.
 pub(super) struct Survey {
     /// First id on a page, and the page.
-    leaves: Vec<(i64, u32)>,
+    pub(super) leaves: Vec<(i64, u32)>,
     /// Pages of the table that can't be read, or that are not what they should be.
-    damaged: u64,
+    pub(super) damaged: u64,
 }
 
 impl Survey {
-    pub(super) fn of(pages: &Pages, header: Option<Header>, root: Option<u32>) -> Self {
+    /// Walks the tree at `root`, and where that is damaged looks at every page. `is_row` tells a row of the table from others.
+    pub(super) fn of(pages: &Pages, header: Option<Header>, root: Option<u32>, is_row: impl Fn(&Page, i64, Cell) -> bool) -> Self {
         let mut seen = Seen::new(pages);
         let mut leaves = Vec::new();
         let mut damaged = match root {
@@ -84,7 +68,7 @@ impl Survey {
                 let Some(Ok(page)) = pages.page(number) else { continue };
                 if let Some(Node::Leaf(cells)) = row::node(number, &page)
                     && let Some((id, cell)) = cells.first()
-                    && Row::read(&page, *id, *cell).is_some()
+                    && is_row(&page, *id, *cell)
                 {
                     leaves.push((*id, number));
                 }
@@ -93,10 +77,15 @@ impl Survey {
         }
         Self { leaves, damaged }
     }
+
+    /// The same of the chunks.
+    pub(super) fn of_chunks(pages: &Pages, header: Option<Header>, root: Option<u32>) -> Self {
+        Self::of(pages, header, root, |page, id, cell| Row::read(page, id, cell).is_some())
+    }
 }
 
 /// Shows `leaf` each page with rows of a tree, in order; returns how many pages of it could not be read.
-fn walk(pages: &Pages, root: u32, seen: &mut Seen, mut leaf: impl FnMut(u32, &Page, Vec<(i64, Cell)>)) -> u64 {
+pub(super) fn walk(pages: &Pages, root: u32, seen: &mut Seen, mut leaf: impl FnMut(u32, &Page, Vec<(i64, Cell)>)) -> u64 {
     let mut damaged = 0;
     let mut stack = vec![(root, 0)];
     while let Some((number, depth)) = stack.pop() {
@@ -134,13 +123,13 @@ fn mark_free(pages: &Pages, header: Option<Header>, seen: &mut Seen) {
 }
 
 /// One bit a page, and the numbers of those that only the log names.
-struct Seen {
+pub(super) struct Seen {
     bits: Vec<u64>,
     beyond: BTreeSet<u32>,
 }
 
 impl Seen {
-    fn new(pages: &Pages) -> Self {
+    pub(super) fn new(pages: &Pages) -> Self {
         Self { bits: vec![0; pages.in_database as usize / 64 + 1], beyond: BTreeSet::new() }
     }
 
@@ -152,7 +141,7 @@ impl Seen {
     }
 
     /// Whether it is new.
-    fn insert(&mut self, number: u32) -> bool {
+    pub(super) fn insert(&mut self, number: u32) -> bool {
         let Some(bits) = self.bits.get_mut(number as usize / 64) else { return self.beyond.insert(number) };
         let bit = 1 << (number % 64);
         let new = *bits & bit == 0;

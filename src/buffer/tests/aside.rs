@@ -275,3 +275,71 @@ async fn a_chunk_that_is_no_readings_is_set_aside_as_a_whole_when_another_one_is
     let bench = bench.close().await;
     assert_eq!(rejected(&bench), [(0, "the bytes are what was written, and no readings".to_owned(), "noise".to_owned())]);
 }
+
+/// Readings in the file of the next tests: enough for a tree of two levels.
+const REFUSED: u64 = 200;
+
+/// A closed file with [`REFUSED`] readings that were refused, and the page where the tree of those begins.
+async fn with_refused() -> (Bench, u64) {
+    let bench = Bench::new().close().await;
+    let connection = rusqlite::Connection::open(&bench.settings.path).unwrap();
+    for seq in 0..REFUSED {
+        let data = format!("refused reading {seq:03} {}", "x".repeat(300)).into_bytes();
+        let row = (seq.cast_signed(), store::checksum(None, &data), data);
+        let sql = "INSERT INTO rejected (lane, run, seq, ts, at, reason, crc, data) VALUES (1, 7, ?, 1, 2, 'too odd', ?, ?)";
+        connection.execute(sql, row).unwrap();
+    }
+    let root = connection.query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'rejected'", [], |row| row.get(0)).unwrap();
+    connection.close().unwrap();
+    (bench, root)
+}
+
+/// Fills page `number` of the file with noise.
+fn spoil(bench: &Bench, number: u64) {
+    let mut file = fs::read(&bench.settings.path).unwrap();
+    let at = usize::try_from(number - 1).unwrap() * 2048;
+    file[at..at + 2048].fill(0xA7);
+    fs::write(&bench.settings.path, file).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_page_of_what_was_refused_costs_what_is_on_it_and_is_told() {
+    let (bench, root) = with_refused().await;
+    let file = fs::read(&bench.settings.path).unwrap();
+    let at = file.windows(19).position(|bytes| bytes == b"refused reading 100").unwrap() as u64;
+    let cold = || cold::ColdFile::open(&bench.settings.path).unwrap();
+    assert_eq!(cold().rejected_readings(), (REFUSED, cold::Unread::default()));
+    assert!(cold().unread().is_empty(), "all is in order");
+
+    spoil(&bench, at / 2048 + 1);
+    let (rejected, unread) = cold().rejected();
+    assert_eq!(unread, cold::Unread { pages: 1, rows: 0 });
+    assert!((REFUSED - 6..REFUSED).contains(&(rejected.len() as u64)), "{}", rejected.len());
+    assert_eq!(cold().unread(), [("rejected".to_owned(), unread)]);
+    let found = rejected.len() as u64;
+
+    // Where the tree begins nothing is lost but the way.
+    spoil(&bench, root);
+    let (rejected, unread) = cold().rejected();
+    assert_eq!((rejected.len() as u64, unread), (found, cold::Unread { pages: 1, rows: 0 }));
+    assert!(rejected.is_sorted_by(|one, next| one.seq < next.seq), "each once, and in order");
+    assert!(rejected.iter().all(|refused| refused.data.is_some()));
+}
+
+#[tokio::test]
+async fn a_file_with_refused_readings_that_can_not_be_read_is_never_called_one_that_may_be_deleted() {
+    let (mut bench, root) = with_refused().await;
+    let says = |bench: &Bench| bench.status.lock().problems.values().map(|problem| problem.remedy.clone()).collect::<Vec<_>>();
+    spoil(&bench, root);
+    // Which makes a file that has to be set aside.
+    let mut file = fs::read(&bench.settings.path).unwrap();
+    file[..100].fill(0xA7);
+    fs::write(&bench.settings.path, file).unwrap();
+
+    bench = bench.open();
+    bench.salvages_texts().await;
+
+    let remedies = says(&bench);
+    assert!(remedies.iter().any(|remedy| remedy.contains("there may be refused readings in")), "{remedies:?}");
+    assert!(!remedies.iter().any(|remedy| remedy.contains("may be deleted")), "{remedies:?}");
+}

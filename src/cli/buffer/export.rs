@@ -129,17 +129,15 @@ fn write_all(file: &ColdFile, rejected: bool, out: &mut dyn Write) -> io::Result
     let lane_of = |id| lanes.iter().map(|lane| &lane.lane).find(|lane| lane.id == id);
     let mut missing = 0;
     if rejected {
-        for Refused { lane, run, seq, reason, key, data, at } in file.rejected() {
-            let Some(data) = data else {
-                missing += 1;
-                continue;
-            };
+        let (rejected, missing) = file.rejected();
+        for Refused { lane, run, seq, reason, key, data, at } in rejected {
+            let Some(data) = data else { continue };
             let lane = lane_of(lane);
             let key = key.as_deref().or(lane.map(|lane| lane.layout.partition_key.as_str())).unwrap_or_default();
             let reading = line_of(lane, &run.to_string(), seq, key, &data);
             writeln!(out, "{{\"at\":{},\"reason\":{},\"reading\":{reading}}}", at.0, json!(reason))?;
         }
-        return Ok(unread(missing, 0));
+        return Ok(unread(missing.rows, missing.pages));
     }
     let mut chunks = file.chunks();
     for item in chunks.by_ref() {

@@ -85,7 +85,8 @@ fn unread(readings: u64, pages: u64) -> Option<String> {
     match (readings, pages) {
         (0, 0) => None,
         (0, _) => Some(format!("pages that can't be read: {pages}; whether there were readings on them is not known")),
-        _ => Some(format!("{readings} readings can't be read")),
+        (_, 0) => Some(format!("{readings} readings can't be read")),
+        _ => Some(format!("{readings} readings can't be read, nor can {pages} pages, and what was on those is not known")),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     export::{ExportArgs, export},
     import::import,
     opened,
+    verify::{VerifyArgs, verify},
 };
 use crate::{buffer::cold::beside, cli::ConfigArgs};
 
@@ -83,4 +84,42 @@ fn an_export_takes_the_place_of_what_was_there_when_it_is_whole() {
     assert_eq!(fs::read_to_string(&output).unwrap().lines().count(), 3);
     assert_eq!(named(), ["readings.jsonl"]);
     assert_eq!(export_to(&path, "/dev/null".into()), Ok(ExitCode::SUCCESS));
+}
+
+#[test]
+fn what_can_not_be_read_of_refused_readings_is_told_and_the_others_are_exported() {
+    let (_folder, path) = filled();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    for seq in 0..40 {
+        // 0xE3069283 is the CRC32C of these digits. Source: RFC 3720, appendix B.4, and every table of checksums.
+        let sql = "INSERT INTO rejected (lane, run, seq, ts, at, reason, crc, data) VALUES (1, 7, ?, 1, 2, ?, 0xE3069283, CAST('123456789' AS BLOB))";
+        connection.execute(sql, (seq, format!("reason {seq} {}", "x".repeat(200)))).unwrap();
+    }
+    connection.close().unwrap();
+    let says = || {
+        let (mut lines, mut found) = (Vec::new(), Vec::new());
+        let exported = export(&ExportArgs { path: path.clone(), output: None, rejected: true }, &mut lines).unwrap();
+        let verified = verify(&VerifyArgs { path: path.clone() }, &mut found).unwrap();
+        (exported, String::from_utf8(lines).unwrap().lines().count(), verified, String::from_utf8(found).unwrap())
+    };
+    let (exported, lines, verified, found) = says();
+    assert_eq!((exported, lines, verified), (ExitCode::SUCCESS, 40, ExitCode::SUCCESS), "{found}");
+
+    let mut file = fs::read(&path).unwrap();
+    let at = file.windows(9).position(|bytes| bytes == b"reason 20").unwrap() / 2048 * 2048;
+    file[at..at + 2048].fill(0);
+    fs::write(&path, &file).unwrap();
+
+    let (exported, lines, verified, found) = says();
+    assert_eq!((exported, verified), (ExitCode::FAILURE, ExitCode::FAILURE), "{found}");
+    assert!((30..40).contains(&lines), "{lines}");
+    assert!(found.contains("1 pages of its table rejected can't be read"), "{found}");
+
+    // A flipped bit leaves the page as good as any.
+    let bytes = file.windows(9).rposition(|bytes| bytes == b"123456789").unwrap();
+    file[bytes] ^= 1;
+    fs::write(&path, &file).unwrap();
+    let (.., lines_left, _, found) = says();
+    assert_eq!(lines_left, lines - 1);
+    assert!(found.contains("1 pages and 1 rows of its table rejected can't be read"), "{found}");
 }

@@ -8,7 +8,7 @@ use super::{failed, not_in_use};
 use crate::{
     buffer::{
         LaneId,
-        cold::{ColdFile, Found},
+        cold::{ColdFile, Found, Unread},
     },
     cli::Failed,
     reading::Timestamp,
@@ -107,6 +107,11 @@ pub fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<ExitCode, Failed
     }
     if damaged > 0 {
         wrong.push(format!("{damaged} readings are not what was written"));
+    }
+    for (table, Unread { pages, rows }) in file.unread() {
+        let counts = [(pages, "pages"), (rows, "rows")].into_iter().filter(|(count, _)| *count > 0);
+        let counts: Vec<_> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+        wrong.push(format!("{} of its table {table} can't be read", counts.join(" and ")));
     }
     if wrong.is_empty() {
         writeln!(out, "{shown}: in order, {total} readings, {} bytes", file.size())?;

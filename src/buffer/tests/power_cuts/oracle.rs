@@ -100,7 +100,9 @@ pub(super) fn recover(settings: &BufferSettings) -> Result<Found, String> {
     if has_set_aside {
         let cold = ColdFile::open(&settings.path).map_err(|error| text(&error))?;
         let lanes = cold.lanes().ok_or("the lanes can't be read")?;
-        for refused in cold.rejected() {
+        let (rejected, unread) = cold.rejected();
+        check!(unread.is_nothing(), "of what is set aside can't be read: {unread:?}");
+        for refused in rejected {
             let lane = lanes.iter().find(|lane| lane.lane.id == refused.lane).ok_or("a reading of no lane is set aside")?;
             found.set_aside.insert((row_of(&lane.lane), (refused.run, refused.seq)), refused.data);
         }
