@@ -1,10 +1,9 @@
 //! A stream that leads to files on a disk, for a site without a network.
 
-use std::time::Duration;
-
 use crate::support::{
     consumer::{ONCE, Reading},
     disk::Disk,
+    eventually,
     files::{Files, is_open},
     gateway::Gateway,
 };
@@ -114,7 +113,7 @@ async fn while_the_folder_is_not_there_readings_wait_and_the_status_says_what_to
 async fn a_full_folder_is_waited_out_and_the_files_that_are_taken_away_are_whole() {
     let plan = Gateway::new().into_files().window(200).set("destinations.disk.file_size", "20 kB");
     let mut gateway = plan.set("destinations.disk.max_size", "100 kB").installs().await;
-    let files = Files::of(&gateway);
+    let mut files = Files::of(&gateway);
     files.appear();
     gateway.agent.start();
     gateway.field.is_listened_to().await;
@@ -124,15 +123,20 @@ async fn a_full_folder_is_waited_out_and_the_files_that_are_taken_away_are_whole
     let status = gateway.agent.shows("it is full", |status| status.problems().iter().any(full)).await;
     assert!(status.count("/ledger/buffered") > 0);
 
-    while status_of(&gateway).await > 0 {
-        files.take_finished();
-    }
+    everything_leaves(&gateway, &mut files).await;
     assert_eq!(files.everything_is_in(&gateway).await, ONCE);
 }
 
-async fn status_of(gateway: &Gateway) -> u64 {
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    gateway.agent.status().await.count("/ledger/buffered")
+/// Takes away what is finished until nothing waits.
+async fn everything_leaves(gateway: &Gateway, files: &mut Files) {
+    eventually("nothing waits", async || {
+        files.take_finished();
+        match gateway.agent.status().await.count("/ledger/buffered") {
+            0 => Ok(()),
+            waiting => Err(format!("{waiting} wait")),
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -141,15 +145,13 @@ async fn a_disk_that_is_full_to_the_last_byte_is_waited_out() {
     let Some(disk) = Disk::in_memory(folder.path(), 4) else { return };
     let plan = Gateway::new().into_files().window(200).set("destinations.disk.path", disk.folder().display().to_string());
     let mut gateway = plan.set("destinations.disk.file_size", "1 MiB").starts().await;
-    let files = Files::at(disk.folder(), &gateway);
+    let mut files = Files::at(disk.folder(), &gateway);
     gateway.field.pads(1500);
 
     gateway.field.publishes(4000).await;
     let full = |problem: &String| problem.contains("can't be written") || problem.contains("keep_free");
     gateway.agent.shows("it is full", |status| status.problems().iter().any(full)).await;
-    while status_of(&gateway).await > 0 {
-        files.take_finished();
-    }
+    everything_leaves(&gateway, &mut files).await;
 
     assert_eq!(files.everything_is_in(&gateway).await, ONCE);
 }
