@@ -8,3 +8,5 @@ mod examples;
 mod layers;
 mod mistakes;
 mod places;
+mod secrets;
+mod warnings;

@@ -1,10 +1,8 @@
 //! What is said about a configuration that is wrong: everything, at once, with its line and what to write.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use headwater::config;
 
-use headwater::config::{self, Files};
-
-use super::places::{CLOUD, Folder, mistakes};
+use super::places::mistakes;
 
 #[test]
 fn every_mistake_is_reported_at_once_with_its_line_and_what_to_write() {
@@ -253,46 +251,6 @@ fn addresses_that_would_be_refused_later_are_mistakes_now() {
 }
 
 #[test]
-fn an_endpoint_that_only_private_dns_can_make_private_is_a_warning() {
-    let warnings = |settings: &str| {
-        let text = format!("[destinations.cloud]\nkind = \"kinesis\"\nregion = \"eu-west-1\"\n{settings}\n");
-        let warnings = config::parse(&text, "gw").unwrap().warnings.into_iter().map(|warning| warning.text);
-        warnings.filter(|text| text.starts_with("destinations")).collect::<Vec<_>>()
-    };
-
-    assert_eq!(
-        warnings(""),
-        [
-            "destinations.cloud.endpoint is not set, and the service's public name has private addresses only where a VPC endpoint's private DNS answers for it; write the endpoint's own name, or else private_only = false"
-        ]
-    );
-    assert!(warnings("private_only = false").is_empty());
-    assert!(warnings("endpoint = \"https://kinesis.eu-west-1.amazonaws.com\"").is_empty());
-    let both = warnings("private_only = false\nallow_addresses = [\"100.64.0.0/10\"]");
-    assert!(both[0].contains("remove one of the two"), "{both:?}");
-}
-
-#[test]
-fn an_endpoint_without_tls_is_a_warning_wherever_it_is_but_on_the_gateway_itself() {
-    let warnings = |endpoint: &str| {
-        let text = format!("[destinations.cloud]\nkind = \"kinesis\"\nregion = \"eu-west-1\"\nendpoint = \"{endpoint}\"\n");
-        let warnings = config::parse(&text, "gw").unwrap().warnings.into_iter().map(|warning| warning.to_string());
-        warnings.filter(|text| text.contains("destinations")).collect::<Vec<_>>()
-    };
-
-    assert_eq!(
-        warnings("http://10.0.0.1"),
-        [
-            r#"configuration:4: destinations.cloud.endpoint is "http://10.0.0.1", so readings go there unencrypted; write https://, or leave it to emulators"#
-        ]
-    );
-    assert_eq!(warnings("http://vpce.example:8080").len(), 1);
-    for fine in ["https://10.0.0.1", "http://127.0.0.1:4566", "http://[::1]:4566", "http://localhost:4566"] {
-        assert!(warnings(fine).is_empty(), "{fine}: {:?}", warnings(fine));
-    }
-}
-
-#[test]
 fn a_setting_of_a_later_version_is_refused_as_unknown() {
     let said = mistakes("[http]\ntoken_file = \"/etc/headwater/token\"\n");
     assert!(said.iter().any(|line| line.contains("unknown key")), "{said:?}");
@@ -311,88 +269,6 @@ fn a_name_that_every_new_board_has_is_refused() {
     }
     assert_eq!(config::parse("", "gw-7").unwrap().config.device.id, "gw-7");
     assert!(mistakes("[device]\nid = \"a/b\"\n")[0].starts_with("2: device.id is \"a/b\"; write 1 to 64 of"));
-}
-
-#[test]
-fn a_source_that_no_stream_takes_is_a_warning() {
-    let loaded = config::parse("[sources.broker]\nkind = \"mqtt\"\ntopics = [\"a\"]\n", "gw").unwrap();
-
-    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
-    let expected = "configuration:1: sources.broker is taken by no stream, so all its readings are rejected as unrouted; name it in a stream's from";
-    assert_eq!(warnings, [expected]);
-}
-
-#[test]
-fn a_secret_that_others_can_read_is_a_mistake_and_a_missing_one_only_on_the_gateway() {
-    let folder = Folder::with(&[("secret", "x")]);
-    let secret = folder.path().join("secret");
-    let text = format!(
-        "[device]\nid = \"gw\"\n[sources.a]\nkind = \"mqtt\"\nurl = \"mqtts://b\"\ntopics = [\"a\"]\nusername = \"me\"\npassword_file = {secret:?}\nca = \"/no/ca.pem\"\n\
-         [streams.s]\nstream = \"s\"\ndestination = \"cloud\"\nfrom = [\"a\"]\n{CLOUD}"
-    );
-    fs::write(folder.path().join("gateway.toml"), text).unwrap();
-    let load = |files| {
-        config::load_on("host", Some(folder.path()), None, files, std::iter::empty())
-            .map(|_| ())
-            .map_err(|errors| folder.short(&errors))
-    };
-
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
-    let said = load(Files::Skipped).unwrap_err();
-    assert_eq!(
-        said,
-        "gateway.toml:8: sources.a.password_file is secret, which others can read or change (mode 0640); run chmod 600 secret"
-    );
-
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-    assert_eq!(load(Files::Skipped), Ok(()));
-    let said = load(Files::Checked).unwrap_err();
-    assert_eq!(said, "gateway.toml:9: sources.a.ca is /no/ca.pem, and there is no such file; put it there or write another path");
-}
-
-/// A gateway with a key and a password of its own; both are TOML.
-fn with_secrets(key: &str, password: &str) -> String {
-    format!(
-        "[device]\nid = \"gw\"\n[sources.a]\nkind = \"mqtt\"\nurl = \"mqtts://b\"\ntopics = [\"a\"]\nusername = \"me\"\n\
-         client_cert = \"/no/own.pem\"\nclient_key = {key}\npassword_file = {password}\n\
-         [streams.s]\nstream = \"s\"\ndestination = \"cloud\"\nfrom = [\"a\"]\n{CLOUD}"
-    )
-}
-
-#[test]
-fn a_secret_in_the_place_of_its_files_path_is_a_mistake_and_is_not_repeated() {
-    let pem = "\"\"\"-----BEGIN PRIVATE KEY-----\nMIIhunter2\n-----END PRIVATE KEY-----\n\"\"\"";
-    for (key, password) in [
-        (pem, "\"/etc/hunter2\\n\""),
-        ("\"/-----BEGIN PRIVATE KEY-----MIIhunter2\"", "\"hunter2\""),
-        ("\"MIIhunter2/abc==\"", "\"hunter2 with / in it\""),
-    ] {
-        let folder = Folder::with(&[("gateway.toml", &with_secrets(key, password))]);
-        for files in [Files::Skipped, Files::OfDestinations, Files::Checked] {
-            let found = config::load_on("host", Some(folder.path()), None, files, std::iter::empty());
-            let said = found.unwrap_err().to_string();
-            for setting in ["client_key", "password_file"] {
-                assert!(said.contains(&format!("sources.a.{setting} is not the path of a file; ")), "{said}");
-            }
-            assert!(!said.contains("hunter2") && !said.contains("BEGIN"), "{said}");
-        }
-    }
-}
-
-#[test]
-fn a_laptop_that_only_sends_a_gateways_readings_needs_no_files_of_its_sources() {
-    let text = with_secrets("\"/no/own.key\"", "\"/no/password\"");
-    let load = |text: &str, files| {
-        let folder = Folder::with(&[("gateway.toml", text)]);
-        config::load_on("host", Some(folder.path()), None, files, std::iter::empty())
-            .map(|_| ())
-            .map_err(|errors| folder.short(&errors))
-    };
-    assert!(load(&text, Files::Checked).unwrap_err().contains("sources.a.client_key is /no/own.key"));
-    assert_eq!(load(&text, Files::OfDestinations), Ok(()));
-
-    let said = load(&text.replace(CLOUD, &format!("{CLOUD}ca = \"/no/ca.pem\"\n")), Files::OfDestinations).unwrap_err();
-    assert!(said.contains("destinations.cloud.ca is /no/ca.pem, and there is no such file"), "{said}");
 }
 
 #[test]
@@ -432,58 +308,6 @@ fn a_value_of_any_wrong_shape_is_told_what_belongs_there() {
 }
 
 #[test]
-fn a_linger_as_long_as_hold_is_a_warning_because_it_wears_the_card() {
-    let text = format!(
-        "[sources.a]\nkind = \"mqtt\"\ntopics = [\"a\"]\n\
-         [streams.s]\nlinger = \"1s\"\nstream = \"s\"\ndestination = \"cloud\"\nfrom = [\"a\"]\n{CLOUD}"
-    );
-    let loaded = config::parse(&text, "gw").unwrap();
-
-    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
-    let expected = "configuration:5: streams.s.linger is \"1s\", and what waits longer than buffer.hold, \"1s\", is written to the card even while the link is good; write less, or raise buffer.hold";
-    assert_eq!(warnings, [expected]);
-}
-
-#[test]
-fn what_firehose_has_no_use_for_is_a_warning_and_a_name_that_it_cannot_have_is_wrong() {
-    let with = |stream: &str| {
-        format!(
-            "[sources.a]\nkind = \"mqtt\"\ntopics = [\"a\"]\n[streams.s]\ndestination = \"lake\"\nfrom = [\"a\"]\n\
-             encoding = \"raw\"\npartition_key = \"{{topic}}\"\nstream = \"{stream}\"\n[destinations.lake]\nkind = \"firehose\"\n\
-             region = \"eu-west-1\"\nendpoint = \"https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com\"\n"
-        )
-    };
-    let loaded = config::parse(&with("plant"), "gw").unwrap();
-
-    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
-    let expected = [
-        "configuration:7: streams.s.encoding is \"raw\", and nothing stands between two payloads there, so nobody can take them apart unless each ends in a mark of its own; write \"json\", one line a reading",
-        "configuration:8: streams.s.partition_key has no meaning there, for records have no keys; remove it",
-        "configuration:13: destinations.lake.endpoint is \"https://vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com\", where kinesis answers; write kind = \"kinesis\", or an endpoint such as \"https://vpce-0123-abcd.firehose.eu-west-1.vpce.amazonaws.com\"",
-    ];
-    assert_eq!(warnings, expected);
-    let long = "p".repeat(65);
-    let said = mistakes(&with(&long));
-    let expected = format!(
-        "9: streams.s.stream is {long:?}; write the stream's name, not its ARN: 1 to 64 of A-Z, a-z, 0-9, '_', '-' and '.'"
-    );
-    assert_eq!(said, [expected]);
-}
-
-#[test]
-fn raw_readings_that_nobody_could_sort_are_a_warning() {
-    let text = format!(
-        "[sources.a]\nkind = \"mqtt\"\ntopics = [\"a\"]\n\
-         [streams.s]\nencoding = \"raw\"\ndrain_order = \"live-first\"\nstream = \"s\"\ndestination = \"cloud\"\nfrom = [\"a\"]\n{CLOUD}"
-    );
-    let loaded = config::parse(&text, "gw").unwrap();
-
-    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
-    let expected = "configuration:6: streams.s.drain_order is \"live-first\", and raw readings have no `seq` by which a consumer could sort them; write \"oldest-first\", or \"cbor\" or \"json\" for the encoding";
-    assert_eq!(warnings, [expected]);
-}
-
-#[test]
 fn a_folder_is_given_whole_and_has_room_for_two_files() {
     let file = |settings: &str| format!("[destinations.a]\nkind = \"file\"\n{settings}");
     for (text, expected) in [
@@ -509,14 +333,6 @@ fn a_folder_is_given_whole_and_has_room_for_two_files() {
     let stream = "[sources.a]\nkind = \"mqtt\"\ntopics = [\"a\"]\n[streams.s]\ndestination = \"a\"\nfrom = [\"a\"]\n";
     let loaded = config::parse(&format!("{stream}{}", file("path = \"/f\"\n")), "gw").unwrap();
     assert_eq!(loaded.warnings, [], "a stream needs no name for files");
-}
-
-#[test]
-fn a_configuration_that_collects_nothing_is_right_with_a_warning() {
-    let loaded = config::parse("", "gw").unwrap();
-
-    let warnings: Vec<_> = loaded.warnings.iter().map(|warning| &warning.text[..]).collect();
-    assert_eq!(warnings, ["sources has none that is enabled, so nothing is collected; write for example [sources.broker]"]);
 }
 
 #[test]
