@@ -4,6 +4,8 @@
 .PHONY: help demo build cross deb reproducible test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit emulated clean
 
 CARGO ?= cargo
+# This machine, as Debian calls it.
+HOST = $(shell dpkg --print-architecture)
 # How long `make demo` runs, in seconds; without it, until it is interrupted.
 SECONDS_ ?=
 
@@ -30,9 +32,9 @@ test: tools format lint docs deny unit emulated test-systemd ## everything that 
 test-systemd: ## the package under a booted systemd: installed, killed, upgraded, removed; says so where none can be booted
 	@CARGO="$(CARGO)" sh tests/booted/run.sh
 
-bench: ## the figures of the README; ONLY="path wear card drain deep scenario memory peers agents" for some of them; FIGURES_BACKLOG_MIB=10240 for what a week leaves
-	$(CARGO) build --locked --profile bench --no-default-features --target-dir target/bench
-	FIGURES_AGENT=$(CURDIR)/target/bench/release/headwater $(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
+bench: ## the figures of the README, of the agent as the package has it; ONLY="path wear card drain deep scenario memory peers agents" for some of them; FIGURES_BACKLOG_MIB=10240 for what a week leaves
+	@CARGO="$(CARGO)" sh cross/build.sh $(HOST)
+	FIGURES_AGENT=$(CURDIR)/target/cross/$(HOST)/headwater $(CARGO) bench --locked --bench figures $(if $(ONLY),-- $(ONLY))
 
 fleet-sim: ## fleets of gateways that come back at once, in simulated time: the README's table, and target/fleet-sim.svg
 	$(CARGO) test --locked --config 'profile.dev.package.headwater.opt-level=3' --test fleet_simulation -- --ignored --nocapture --test-threads=1
