@@ -144,6 +144,22 @@ struct OpenGroup {
     marks: Vec<Mark>,
 }
 
+impl OpenGroup {
+    /// It stands for what came behind it as well.
+    fn join(&mut self, marks: Vec<Mark>) {
+        for later in marks {
+            match self.marks.iter_mut().find(|mark| mark.source == later.source) {
+                Some(mark) => {
+                    mark.up_to = later.up_to;
+                    mark.fingerprints.extend(later.fingerprints);
+                    mark.repeatable = later.repeatable;
+                }
+                None => self.marks.push(later),
+            }
+        }
+    }
+}
+
 /// Sources whose watermark rose, and to what.
 pub(super) type Receipts = Vec<(SourceId, Ordinal)>;
 
@@ -254,6 +270,13 @@ impl Pool {
 
     /// Adds a group behind all others.
     pub(super) fn append(&mut self, group: Group) -> Receipts {
+        // Readings that no stream takes are safe with what is before them. A group for each of their batches would have no bound while the
+        // disk can't be written. What is being written already stays as it is.
+        let last = self.groups.back_mut().filter(|last| group.chunks.is_empty() && last.number >= self.writing.under_way);
+        if let Some(last) = last {
+            last.join(group.marks);
+            return Receipts::new();
+        }
         let number = self.next_group;
         self.next_group += 1;
         let mut open = 0;

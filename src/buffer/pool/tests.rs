@@ -76,6 +76,26 @@ fn what_is_confirmed_within_hold_is_never_written() {
 }
 
 #[test]
+fn readings_that_no_stream_takes_are_no_more_to_remember_while_the_disk_can_not_be_written() {
+    let (mut pool, now) = (pool(), Instant::now());
+    pool.append(group(now, 1, vec![chunk(LANE, 100)]));
+    assert!(!write(&mut pool).is_empty());
+    for up_to in 2..100 {
+        assert_eq!(pool.append(group(now, up_to, vec![])), [], "they are safe with what is before them");
+    }
+    assert_eq!(pool.groups.len(), 2, "what is being written stays as it is");
+
+    pool.failed(now);
+    (100..200).for_each(|up_to| drop(pool.append(group(now, up_to, vec![]))));
+    assert_eq!(pool.groups.len(), 2);
+
+    let again = write(&mut pool);
+    let kept: Vec<u16> = again.receipts[0].fingerprints.iter().map(|publish| publish.packet).collect();
+    assert_eq!(kept, [197, 198, 199], "the window of what their sender may repeat");
+    assert_eq!(pool.written(now, &again), [(SOURCE, 199)]);
+}
+
+#[test]
 fn what_has_waited_for_hold_is_written_with_everything_behind_it() {
     let (mut pool, now) = (pool(), Instant::now());
     pool.append(group(now, 1, vec![chunk(LANE, 100)]));

@@ -22,6 +22,8 @@ pub(super) struct State {
     retry_at: Option<Instant>,
     /// A transaction is under way.
     busy: bool,
+    /// With all groups before this one.
+    pub(super) under_way: u64,
     /// The last attempt found no room, and nothing to drop; only a delete changes that, or a chunk that was on its way.
     full: bool,
     /// How the clock is set now that it is right, if that is not written yet.
@@ -144,6 +146,7 @@ impl Pool {
         let unsure = self.writing.unsure_rows || write.rows.iter().any(|row| row.chunk.unsure.is_some());
         write.right = self.writing.right.filter(|_| unsure);
         self.writing.busy = !write.is_empty();
+        self.writing.under_way = write.groups_below;
         if write.is_empty() {
             self.writing.delete_since = None;
         }
@@ -218,6 +221,7 @@ impl Pool {
     /// `write` was rolled back: it is tried again later, with the same numbers.
     pub(in crate::buffer) fn failed(&mut self, now: Instant) {
         self.writing.busy = false;
+        self.writing.under_way = 0;
         self.writing.retry_at = Some(now + RETRY);
     }
 
