@@ -35,7 +35,6 @@ fn a_secret_that_others_can_read_is_a_mistake_and_a_missing_one_only_on_the_gate
 }
 
 /// A gateway with a key and a password of its own; both are TOML.
-
 fn with_secrets(key: &str, password: &str) -> String {
     format!(
         "[device]\nid = \"gw\"\n[sources.a]\nkind = \"mqtt\"\nurl = \"mqtts://b\"\ntopics = [\"a\"]\nusername = \"me\"\n\
