@@ -328,7 +328,7 @@ impl Pool {
         let mut pieces = Vec::new();
         let mut bytes = 0;
         for held in state.memory.iter().filter(|held| held.number >= position.number) {
-            if bytes >= at_most {
+            if bytes >= at_most && !pieces.is_empty() {
                 break;
             }
             let piece = Piece::starting_at(held.number, &held.chunk, position);

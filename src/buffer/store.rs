@@ -200,7 +200,8 @@ impl Store {
             let mut bytes = 0;
             let mut select = self.connection.prepare_cached(&format!("{STORED} WHERE c.id BETWEEN ? AND ? ORDER BY c.id"))?;
             let mut rows = select.query([row_id(lane, from), row_id(lane, MAX_NUMBER)])?;
-            while bytes < at_most {
+            // One at least: none would say that there is none.
+            while chunks.is_empty() || bytes < at_most {
                 let Some(row) = rows.next()? else { break };
                 let stored = stored_from(lane, row)?;
                 bytes += stored.bytes;

@@ -147,6 +147,20 @@ async fn what_is_safe_is_there_after_a_restart_under_its_old_name() {
 }
 
 #[tokio::test]
+async fn a_lane_that_is_asked_for_no_bytes_gives_its_first_chunk_and_forgets_none() {
+    let mut bench = Bench::new();
+    bench.holds("one").await;
+    bench.holds("two").await;
+    for _ in 0..2 {
+        let taken = bench.buffer().oldest(bench.lane(), 0).await.unwrap().unwrap();
+        assert_eq!(taken.pieces.iter().map(|piece| &piece.data[..]).collect::<Vec<_>>(), [b"one"]);
+        bench.buffer().release(bench.lane());
+        bench = bench.close().await.open(); // from memory, then from the disk
+    }
+    assert_eq!(bench.drained().await, ["one", "two"]);
+}
+
+#[tokio::test]
 async fn a_drained_lane_remembers_its_last_name_and_reuses_no_number() {
     let mut bench = Bench::new();
     bench.holds("one").await;
