@@ -56,9 +56,9 @@ pub(super) fn finish(path: &Path) -> io::Result<()> {
     if path.exists() || !beside(path, "-wal").exists() {
         return Ok(());
     }
-    // One that was salvaged already had its log, or none.
+    // Only the last one can have parted from its log, and not if it was salvaged already: it would be read with another one's pages.
     let waits = |aside: &PathBuf| aside.exists() && !beside(aside, "-wal").exists() && !is_sent(aside);
-    if let Some(aside) = files(path)?.into_iter().rev().find(waits) {
+    if let Some(aside) = files(path)?.pop().filter(waits) {
         companions(path, &aside)?;
         folder::sync(path)?;
     }
