@@ -120,7 +120,10 @@ fn job(file: &Path, name: &str, store: &mut Store, layouts: &[Layout], status: &
     let cold = match ColdFile::open(file) {
         Ok(cold) => cold,
         Err(error) => {
-            warn!(file = name, "a file that was set aside can't be read; it is tried again at the next start: {error}");
+            let what = format!("the buffer was damaged and set aside as {name}, which can't be read: {error}");
+            let remedy = "check the disk, and that this user may read the file; it is tried again at the next start";
+            status.problem(&part_of(file), clock::now(), what.clone(), remedy);
+            warn!("{what}; {remedy}");
             return Ok(None);
         }
     };

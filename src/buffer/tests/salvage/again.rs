@@ -87,3 +87,17 @@ async fn a_log_that_has_lost_its_buffer_follows_none_that_was_sent_and_none_befo
     assert!(came.len() as u64 > CHUNKS + 100, "{}", came.len());
     assert!(!beside(&earlier, "-wal").exists() && !beside(&sent, "-wal").exists());
 }
+
+#[tokio::test]
+async fn a_file_that_was_set_aside_and_can_not_be_read_is_a_problem_in_the_status() {
+    let bench = Bench::new().close().await;
+    let aside = beside(&bench.settings.path, ".corrupt-1");
+    // What nobody can open, root included.
+    let socket = std::os::unix::net::UnixListener::bind(&aside).unwrap();
+
+    let bench = bench.open();
+
+    let problems = bench.problems();
+    assert!(problems[0].contains(".corrupt-1, which can't be read") && problems[0].contains("next start"), "{problems:?}");
+    drop(socket);
+}
