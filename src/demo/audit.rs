@@ -63,13 +63,6 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks `consumed`, record by record in the order of the stream, against what was `sent`.
-pub fn audit(consumed: impl IntoIterator<Item = Result<Vec<UserRecord>, Dropped>>, sent: &Sent) -> Report {
-    let mut audit = Audit::default();
-    consumed.into_iter().for_each(|record| audit.takes(record));
-    audit.finish(sent)
-}
-
 /// An audit that goes on: it remembers of what it has seen no more than it takes to know it again.
 #[derive(Default)]
 pub struct Audit {
@@ -224,7 +217,9 @@ mod tests {
     }
 
     fn report(records: Vec<Consumed>, sent: &[(&str, u64)]) -> Report {
-        audit(records, &sent.iter().map(|(topic, n)| ((*topic).to_owned(), *n)).collect())
+        let mut audit = Audit::default();
+        records.into_iter().for_each(|record| audit.takes(record));
+        audit.finish(&sent.iter().map(|(topic, n)| ((*topic).to_owned(), *n)).collect())
     }
 
     #[test]

@@ -13,7 +13,10 @@ use std::{
 use tracing::warn;
 
 use super::whole::whole_len;
-use crate::config::{Compression, Encoding};
+use crate::{
+    config::{Compression, Encoding},
+    durable::{folder_of, sync_folder},
+};
 
 /// Of zstd's levels the one that others take by default: a twelfth of JSON lines is left, at 100 MB/s on a small computer.
 const LEVEL: i32 = 3;
@@ -32,7 +35,7 @@ impl Part {
     /// Makes an empty file at `path`, whose name ends in `.part`.
     pub(super) fn create(path: &Path, begun: Instant) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
-        sync_folder_of(path)?;
+        sync_folder(folder_of(path))?;
         Ok(Self { file, path: path.to_owned(), len: 0, begun })
     }
 
@@ -102,7 +105,7 @@ pub(super) fn finish(path: &Path, compression: Compression) -> io::Result<u64> {
         }
     }
     fs::rename(path, &plain)?;
-    sync_folder_of(path)?;
+    sync_folder(folder_of(path))?;
     Ok(len)
 }
 
@@ -131,12 +134,7 @@ fn pack(path: &Path, plain: &Path) -> io::Result<u64> {
         }
     };
     fs::rename(&packing, &packed)?;
-    sync_folder_of(path)?;
+    sync_folder(folder_of(path))?;
     fs::remove_file(path)?;
     Ok(len)
-}
-
-/// Makes a new, another or a removed name last.
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }

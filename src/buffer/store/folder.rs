@@ -9,10 +9,7 @@ use std::{
     path::Path,
 };
 
-/// Where the file at `path` is.
-pub(super) fn of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
+use crate::durable::{folder_of, sync_folder};
 
 /// Gives the file another name, which the next [`sync`] makes durable.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -44,7 +41,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 /// Makes durable which files there are beside `path`.
 pub(super) fn sync(path: &Path) -> io::Result<()> {
-    File::open(of(path))?.sync_all()?;
+    sync_folder(folder_of(path))?;
     #[cfg(test)]
     crate::buffer::tests::power_cuts::synced(path);
     Ok(())

@@ -13,8 +13,7 @@ use rustix::{
     process::{Flock, FlockOffsetType, FlockType, fcntl_getlk},
 };
 
-use super::folder;
-use crate::{reading::Timestamp, units::format_utc};
+use crate::{durable::folder_of, reading::Timestamp, units::format_utc};
 
 /// SQLite locks some of the 512 bytes from here on. Source: its os.h, `PENDING_BYTE`.
 const LOCKED_FROM: u64 = 0x4000_0000;
@@ -37,7 +36,7 @@ pub(super) struct Lock(#[expect(dead_code, reason = "the lock is the open file")
 
 /// Takes the folder of the file at `path`; none when another process has it.
 pub(super) fn take(path: &Path) -> io::Result<Option<Lock>> {
-    let folder = File::open(folder::of(path))?;
+    let folder = File::open(folder_of(path))?;
     match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(Lock(folder))),
         Err(Errno::WOULDBLOCK) => Ok(None),

@@ -16,6 +16,7 @@ use rusqlite::{Connection, config::DbConfig};
 use super::{folder, lock};
 use crate::{
     buffer::{BufferError, cold::beside},
+    durable::folder_of,
     reading::Timestamp,
     units::format_utc,
 };
@@ -85,7 +86,7 @@ pub(in crate::buffer) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
     let begins = format!("{name}{MARK}");
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder::of(path))? {
+    for entry in fs::read_dir(folder_of(path))? {
         let entry = entry?;
         // A log may have lost its database.
         if let Some(found) = entry.file_name().to_str().filter(|found| found.starts_with(&begins)) {
