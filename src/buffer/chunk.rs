@@ -147,6 +147,13 @@ pub struct Position {
     pub readings: u64,
 }
 
+impl Position {
+    /// Where the lane goes on in chunk `number`, the first that is left of it: those before may have given way.
+    pub(super) fn within(self, number: u64) -> Self {
+        if self.number == number { self } else { Self { number, ..Self::default() } }
+    }
+}
+
 /// What a destination confirmed of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered {
@@ -199,7 +206,7 @@ impl Piece {
 
     /// The chunk with number `number`, less what lies before `position` of it.
     pub(super) fn starting_at(number: u64, chunk: &Chunk, position: Position) -> Self {
-        let position = if position.number == number { position } else { Position { number, ..Position::default() } };
+        let position = position.within(number);
         let offset = usize::try_from(position.offset).unwrap_or(usize::MAX).min(chunk.data.len());
         Self {
             position,

@@ -1,6 +1,6 @@
 //! How the reading at the head of a lane leaves it, to be set aside.
 
-use super::{Earlier, Gap, Instant, LaneId, Pool, Position, Receipts};
+use super::{Earlier, Gap, Held, Instant, LaneId, LaneState, Pool, Position, Receipts};
 use crate::{
     buffer::{Chunk, Rejected},
     record::{
@@ -108,9 +108,11 @@ impl Pool {
     /// What is at the head of `lane`: its place, and the chunk if it is in memory. None when `lane` has nothing on its way.
     pub(in crate::buffer) fn head(&self, lane: LaneId) -> Option<(Position, Option<Whole>)> {
         let state = self.lanes.get(&lane).filter(|state| state.outstanding > state.position.number)?;
-        let held = state.held(state.position.number).and_then(|index| state.memory.get(index));
-        let whole = |held: &super::Held| Whole { chunk: held.chunk.clone(), earlier: held.earlier, gap: held.gap };
-        Some((state.position, held.map(whole)))
+        let LaneState { position, ref memory, .. } = *state;
+        let held =
+            if position.number < state.memory_from() { None } else { memory.iter().find(|held| held.number >= position.number) };
+        let whole = |held: &Held| Whole { chunk: held.chunk.clone(), earlier: held.earlier, gap: held.gap };
+        Some((held.map_or(position, |held| position.within(held.number)), held.map(whole)))
     }
 
     /// Rows of `lane` from this number on are not deleted yet.

@@ -252,6 +252,28 @@ fn the_notice_in_front_of_a_reading_that_is_set_aside_stays() {
     assert_eq!((alone.readings, alone.rest.is_none()), (0, true), "it is no reading");
 }
 
+#[tokio::test]
+async fn an_invalid_reading_behind_others_that_gave_way_is_set_aside_too() {
+    let mut bench = Bench::new().close().await;
+    let rules = StreamRules { when_full: WhenFull::Thin, max_size: Some(200_000), ..StreamRules::default() };
+    bench.settings.streams = [("s".to_owned(), rules)].into();
+    let mut bench = bench.open();
+    for n in 0..60 {
+        bench.holds(fields(&[&format!("{n} {}", "x".repeat(10_000))])).await;
+    }
+    let first = bench.buffer().oldest(bench.lane(), 1).await.unwrap().unwrap().pieces.remove(0);
+    assert!(first.position.number > 0, "the first rows are gone");
+
+    assert!(bench.buffer().set_aside(bench.lane(), "too odd".into()).await.unwrap());
+
+    bench.ledger_balances();
+    let bench = bench.close().await;
+    assert_eq!(rejected(&bench).len(), 1);
+    let bench = bench.open();
+    bench.drained().await;
+    bench.ledger_balances();
+}
+
 /// Whether it can be taken apart is asked of whoever sends it; the buffer asks that of another one.
 #[tokio::test]
 async fn a_chunk_that_is_no_readings_is_set_aside_as_a_whole_when_another_one_is_and_waits_until_then() {

@@ -32,15 +32,15 @@ impl Writer {
     }
 
     fn try_set_aside(&mut self, lane: LaneId, reason: Option<&str>) -> Result<bool, BufferError> {
-        let Some((position, held)) = self.shared.lock().pool.head(lane) else { return Ok(false) };
-        let whole = match held {
-            Some(held) => Some(held),
-            None => {
-                let row = self.store.heads(lane, position.number, 0, 1)?.pop().filter(|head| head.number == position.number);
-                let chunk = self.store.chunk(lane, position.number)?.and_then(|stored| stored.chunk);
-                chunk.zip(row).map(|(chunk, row)| Whole { chunk, earlier: row.earlier, gap: row.gap })
-            }
-        };
+        let Some((mut position, held)) = self.shared.lock().pool.head(lane) else { return Ok(false) };
+        let mut whole = held;
+        if whole.is_none()
+            && let Some(row) = self.store.heads(lane, position.number, 0, 1)?.pop()
+        {
+            position = position.within(row.number);
+            let chunk = self.store.chunk(lane, row.number)?.and_then(|stored| stored.chunk);
+            whole = chunk.map(|chunk| Whole { chunk, earlier: row.earlier, gap: row.gap });
+        }
         let Some(whole) = whole else {
             self.shared.lock().pool.release(lane);
             return Ok(false); // the next read finds that it can't be read, and says so
