@@ -16,6 +16,11 @@ use super::{
 };
 use crate::units::ByteCount;
 
+/// The key that says it.
+pub(super) const KIND: &str = "kind";
+/// What the reader is told to be the kind of a table that has none. serde has no words for that, and no file has this text.
+pub(super) const NO_KIND: &str = "\0";
+
 trait ByKind: Sized {
     const KINDS: &'static [&'static str];
 
@@ -114,8 +119,8 @@ impl<'de, T: ByKind> Visitor<'de> for Table<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<T, A::Error> {
         match table.next_key::<String>()? {
-            Some(key) if key == "kind" => {}
-            _ => return Err(A::Error::custom(format!("`kind` is missing; write {}", kinds::<T>()))),
+            Some(key) if key == KIND => {}
+            _ => return Err(A::Error::unknown_variant(NO_KIND, T::KINDS)),
         }
         let kind = table.next_value_seed(Kind(T::KINDS))?;
         T::read(kind, MapAccessDeserializer::new(table))

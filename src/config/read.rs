@@ -14,6 +14,7 @@ use serde::{
 
 use super::{
     check::allowed_range,
+    kinds::{KIND, NO_KIND},
     layers::{Layer, Path, VARIABLES, read_variable},
     mistake::{Mistake, Place, nearest, one_of},
 };
@@ -27,11 +28,25 @@ pub(super) struct Found<T> {
 }
 
 /// Reads `merged`; what is wrong with it is taken out of its values and noted in `left_out`.
+///
+/// A table whose `kind` is wrong or missing is read as the kind that was probably meant, so that its other mistakes are found too.
 pub(super) fn read<T: DeserializeOwned + Default>(merged: &mut Layer) -> Found<T> {
+    read_guessing(merged, |root, wrong| match &wrong.what {
+        What::UnknownValue(value, kinds) => nearest(value, kinds.iter().copied()),
+        What::NoKind(kinds) => most_fitting::<T>(root, &wrong.path, kinds),
+        _ => None,
+    })
+}
+
+/// [`read`], with what the `kind` at the path of a [`Wrong`] was probably meant to be.
+fn read_guessing<T: DeserializeOwned + Default>(
+    merged: &mut Layer,
+    kind_meant: impl Fn(&Value, &Wrong) -> Option<&'static str>,
+) -> Found<T> {
     let mut root = Value::new(None, ValueKind::Table(std::mem::take(&mut merged.values)));
     let mut mistakes = Vec::new();
     let settings = loop {
-        let wrong = match T::deserialize(Node(&root)) {
+        let mut wrong = match T::deserialize(Node(&root)) {
             Ok(settings) => break settings,
             Err(wrong) => wrong,
         };
@@ -40,13 +55,51 @@ pub(super) fn read<T: DeserializeOwned + Default>(merged: &mut Layer) -> Found<T
         if !(wrong.says_what_is_missing() && gone()) {
             mistakes.push(Mistake::new(wrong.place.clone().unwrap_or_else(|| merged.place(&wrong.path, None)), wrong.to_string()));
         }
-        if !remove(&mut root, &wrong.path, wrong.element) {
+        let is_kind = wrong.path.last().is_some_and(|key| key == KIND);
+        let meant = if is_kind { kind_meant(&root, &wrong) } else { None };
+        let goes_on = match meant {
+            Some(kind) => put(&mut root, &wrong.path, kind),
+            None => {
+                if is_kind {
+                    wrong.path.pop(); // nobody knows what the rest of its table means
+                }
+                remove(&mut root, &wrong.path, wrong.element)
+            }
+        };
+        merged.left_out.push(wrong.path);
+        if !goes_on {
             break T::default();
         }
-        merged.left_out.push(wrong.path);
     };
     merged.values = root.into_table().unwrap_or_default();
     Found { settings, mistakes }
+}
+
+/// The one of `kinds` at `path` with which there are fewer mistakes than with any other.
+fn most_fitting<T: DeserializeOwned + Default>(root: &Value, path: &[String], kinds: &[&'static str]) -> Option<&'static str> {
+    let mistakes_with = |kind: &&'static str| {
+        let mut trial = root.clone();
+        put(&mut trial, path, kind);
+        let mut trial = Layer { values: trial.into_table().unwrap_or_default(), ..Layer::default() };
+        (read_guessing::<T>(&mut trial, |_, _| None).mistakes.len(), *kind)
+    };
+    let mut fits: Vec<_> = kinds.iter().map(mistakes_with).collect();
+    fits.sort_unstable();
+    match fits[..] {
+        [(fewest, kind), (more, _), ..] if fewest < more => Some(kind),
+        _ => None,
+    }
+}
+
+fn put(node: &mut Value, path: &[String], text: &str) -> bool {
+    match (&mut node.kind, path) {
+        (ValueKind::Table(table), [key]) => {
+            table.insert(key.clone(), Value::from(text));
+            true
+        }
+        (ValueKind::Table(table), [key, rest @ ..]) => table.get_mut(key).is_some_and(|inner| put(inner, rest, text)),
+        _ => false,
+    }
 }
 
 fn remove(node: &mut Value, path: &[String], element: Option<usize>) -> bool {
@@ -75,6 +128,7 @@ enum What {
     UnknownKey(&'static [&'static str]),
     UnknownValue(String, &'static [&'static str]),
     Missing(&'static str),
+    NoKind(&'static [&'static str]),
     Unfit { found: String, wanted: String },
     Said(String),
 }
@@ -96,6 +150,10 @@ impl fmt::Display for Wrong {
                 write!(f, "{path} is {value:?}; write {}", one_of(known, |name| format!("{name:?}")))
             }
             What::Missing(key) => write!(f, "{path} has no {key}; write {key} = …"),
+            What::NoKind(kinds) => {
+                let table = path.strip_suffix(".kind").unwrap_or(&path);
+                write!(f, "{table} has no kind; write {}", one_of(kinds, |kind| format!("kind = {kind:?}")))
+            }
             What::Unfit { found, wanted } if self.element.is_some() => write!(f, "{path} has {found}; write {wanted}"),
             What::Unfit { found, wanted } => match (wanted.as_str(), allowed_range(key)) {
                 ("a whole number", Some((least, most))) => write!(f, "{path} is {found}; write {wanted} from {least} to {most}"),
@@ -113,13 +171,8 @@ impl Wrong {
         Self { path: Vec::new(), element: None, place: None, what }
     }
 
-    /// Whether it is about a key that is not there, [`super::kinds`] speaking for `kind`.
     fn says_what_is_missing(&self) -> bool {
-        match &self.what {
-            What::Missing(_) => true,
-            What::Said(text) => text.starts_with("`kind` is missing"),
-            _ => false,
-        }
+        matches!(self.what, What::Missing(_) | What::NoKind(_))
     }
 
     fn unfit(found: Unexpected, wanted: &dyn Expected) -> Self {
@@ -174,7 +227,10 @@ impl Error for Wrong {
     }
 
     fn unknown_variant(value: &str, known: &'static [&'static str]) -> Self {
-        Self::because(What::UnknownValue(value.to_owned(), known))
+        match value {
+            NO_KIND => Self { path: vec![KIND.to_owned()], ..Self::because(What::NoKind(known)) },
+            _ => Self::because(What::UnknownValue(value.to_owned(), known)),
+        }
     }
 
     fn unknown_field(_: &str, known: &'static [&'static str]) -> Self {
@@ -283,7 +339,7 @@ struct Entries<'a> {
 impl<'a> Entries<'a> {
     fn new(table: &'a Map<String, Value>) -> Self {
         let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_by_key(|(key, _)| (*key != "kind", *key));
+        entries.sort_by_key(|(key, _)| (*key != KIND, *key));
         Self { rest: entries.into_iter(), current: None }
     }
 }

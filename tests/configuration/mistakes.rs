@@ -28,6 +28,7 @@ kind = "mqqt"
 anything = 1
 [sources.nameless]
 url = "mqtt://broker"
+topicz = ["a"]
 [sources.scale]
 kind = "serial"
 framing = { kind = "delimiter", bite = 3, byte = "x" }
@@ -64,24 +65,28 @@ listen = "0.0.0.0:80"
         r"12: unknown key sources.broker.topic; write topics",
         r#"15: sources.broker.topics has the number 5; write "5""#,
         r#"16: sources.broker.topics has "a/#/b", which is no topic filter; write + for one whole level, # for all that follow, at the end"#,
+        r#"18: sources.mystery.topics is missing; write for example topics = ["plant/#"]"#,
         r#"19: sources.mystery.kind is "mqqt"; write "mqtt" or "serial""#,
-        r#"21: sources.nameless: `kind` is missing; write kind = "mqtt" or kind = "serial""#,
-        r"23: sources.scale.port is missing; write the device file, best one under /dev/serial/by-id",
-        r#"25: sources.scale.framing.byte is the text "x"; write a whole number from 0 to 255"#,
-        r"25: unknown key sources.scale.framing.bite; write byte",
-        r#"26: sources.scale.parity is "odds"; write "none", "odd" or "even""#,
-        r#"27: sources.scale.topic is "plant/+", and a topic has no + and no #; write for example "plant/scale""#,
-        r"29: streams.readings.lanes is the number 1000; write a whole number from 1 to 256",
-        r#"30: streams.readings.linger is the number 5; write a duration such as "10s""#,
-        r#"31: streams.readings.from has "scala", and no source is called so; write "scale""#,
-        r#"32: streams.readings.destination is "clout", and no destination is called so; write "cloud""#,
-        r#"33: streams.readings.stream is "arn:aws:kinesis"; write the stream's name, not its ARN: 1 to 128 of A-Z, a-z, 0-9, '_', '-' and '.'"#,
-        r#"36: destinations.cloud.region is "eu-west-1a", an availability zone; write "eu-west-1""#,
-        r"37: unknown key destinations.cloud.credentials.profile; remove it",
-        r#"39: buffer.max_size: "64" is not a size; write for example "64 MiB", "512 KiB" or "100 B""#,
-        r#"40: buffer.hold is true; write a duration such as "10s""#,
-        r#"41: buffer.when_full is "drop-eldest"; write "drop-oldest", "drop-newest", "thin" or "block""#,
-        r#"43: http.listen is 0.0.0.0:80, where anybody could read it; write "127.0.0.1:80" or "off""#,
+        r"20: unknown key sources.mystery.anything; known here are enabled, url, client_id, topics, qos, window, version, keep_alive, ca, client_cert, client_key, username, password_file, payload, timestamp",
+        r#"21: sources.nameless has no kind; write kind = "mqtt" or kind = "serial""#,
+        r#"21: sources.nameless.topics is missing; write for example topics = ["plant/#"]"#,
+        r"23: unknown key sources.nameless.topicz; write topics",
+        r"24: sources.scale.port is missing; write the device file, best one under /dev/serial/by-id",
+        r#"26: sources.scale.framing.byte is the text "x"; write a whole number from 0 to 255"#,
+        r"26: unknown key sources.scale.framing.bite; write byte",
+        r#"27: sources.scale.parity is "odds"; write "none", "odd" or "even""#,
+        r#"28: sources.scale.topic is "plant/+", and a topic has no + and no #; write for example "plant/scale""#,
+        r"30: streams.readings.lanes is the number 1000; write a whole number from 1 to 256",
+        r#"31: streams.readings.linger is the number 5; write a duration such as "10s""#,
+        r#"32: streams.readings.from has "scala", and no source is called so; write "scale""#,
+        r#"33: streams.readings.destination is "clout", and no destination is called so; write "cloud""#,
+        r#"34: streams.readings.stream is "arn:aws:kinesis"; write the stream's name, not its ARN: 1 to 128 of A-Z, a-z, 0-9, '_', '-' and '.'"#,
+        r#"37: destinations.cloud.region is "eu-west-1a", an availability zone; write "eu-west-1""#,
+        r"38: unknown key destinations.cloud.credentials.profile; remove it",
+        r#"40: buffer.max_size: "64" is not a size; write for example "64 MiB", "512 KiB" or "100 B""#,
+        r#"41: buffer.hold is true; write a duration such as "10s""#,
+        r#"42: buffer.when_full is "drop-eldest"; write "drop-oldest", "drop-newest", "thin" or "block""#,
+        r#"44: http.listen is 0.0.0.0:80, where anybody could read it; write "127.0.0.1:80" or "off""#,
     ];
     assert_eq!(said, expected);
 }
