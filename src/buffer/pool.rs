@@ -418,15 +418,18 @@ impl Pool {
 
     /// Takes off the groups that are safe, in order.
     fn close_groups(&mut self) -> Receipts {
-        let mut receipts = BTreeMap::new();
+        let mut receipts = Receipts::new();
         while let Some(group) = self.groups.pop_front_if(|group| group.open == 0) {
             for mark in group.marks {
-                receipts.insert(mark.source, mark.up_to);
+                match receipts.iter_mut().find(|(source, _)| *source == mark.source) {
+                    Some((_, up_to)) => *up_to = mark.up_to,
+                    None => receipts.push((mark.source, mark.up_to)),
+                }
                 if let Some(repeats) = self.repeats.get_mut(&mark.source) {
                     repeats.confirmed(mark.fingerprints, mark.repeatable);
                 }
             }
         }
-        receipts.into_iter().collect()
+        receipts
     }
 }

@@ -153,10 +153,11 @@ impl Drain {
         }
     }
 
-    /// The order in which streams are asked: those of a higher priority first, but for one that is owed something where requests stand in
-    /// line for a rate.
-    pub(super) fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.streams.len()).collect();
+    /// Puts streams into the order in which they are asked: those of a higher priority first, but for one that is owed something where
+    /// requests stand in line for a rate.
+    pub(super) fn order(&self, order: &mut Vec<usize>) {
+        order.clear();
+        order.extend(0..self.streams.len());
         if self.destinations.iter().any(|place| place.meter.allowance.is_rated()) {
             order.sort_by_key(|index| {
                 let Stream { destination, priority, served, .. } = self.streams[*index];
@@ -166,7 +167,6 @@ impl Drain {
                 (!owed, if owed { priority } else { u16::MAX - priority }, served)
             });
         }
-        order
     }
 }
 

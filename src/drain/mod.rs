@@ -194,13 +194,15 @@ impl Drain {
     /// then is still in the buffer.
     pub async fn run(mut self, finish: CancellationToken, give_up: CancellationToken) {
         let mut last_put = vec![[false; 2]; self.streams.len()];
+        let mut order = Vec::with_capacity(self.streams.len());
         (0..self.streams.len()).for_each(|index| self.report(index));
         loop {
             let finishing = finish.is_cancelled();
             let now = Instant::now();
             self.status.beat("drain", now);
             let mut wake = now + BEAT;
-            for index in self.order() {
+            self.order(&mut order);
+            for &index in &order {
                 let last_put = &mut last_put[index];
                 self.let_live_pass(now, index);
                 for &train in self.streams[index].trains() {

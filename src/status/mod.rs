@@ -73,12 +73,12 @@ impl Status {
 
     /// Changes what is known of one source.
     pub fn source(&self, name: &str, change: impl FnOnce(&mut SourceState)) {
-        change(self.lock().sources.entry(name.to_owned()).or_default());
+        change(known(&mut self.lock().sources, name));
     }
 
     /// Changes what is known of the way to one destination.
     pub fn link(&self, name: &str, change: impl FnOnce(&mut LinkState)) {
-        change(self.lock().links.entry(name.to_owned()).or_default());
+        change(known(&mut self.lock().links, name));
     }
 
     /// Says what is wrong with `part`; `true` when that is news.
@@ -104,9 +104,9 @@ impl Status {
     pub fn aggregation(&self, stream: &str, on: bool, why: &'static str) -> bool {
         let now = Some(AggregationState { on, why });
         let mut state = self.lock();
-        let known = &mut state.streams.entry(stream.to_owned()).or_default().aggregation;
-        let news = *known != now;
-        *known = now;
+        let before = &mut known(&mut state.streams, stream).aggregation;
+        let news = *before != now;
+        *before = now;
         news
     }
 
@@ -180,11 +180,7 @@ impl Status {
 
 impl State {
     fn ledger(&mut self, stream: &str) -> &mut Ledger {
-        if !self.streams.contains_key(stream) {
-            self.streams.insert(stream.to_owned(), StreamState::default());
-        }
-        let ledger = self.streams.get_mut(stream).map(|stream| &mut stream.ledger);
-        ledger.expect("it was put in just now")
+        &mut known(&mut self.streams, stream).ledger
     }
 
     /// The clock was `moved` by so many milliseconds, and is to be trusted so far; `true` when it was not so before. What was told of
@@ -213,6 +209,14 @@ impl State {
         self.streams.values().for_each(|stream| total.add(&stream.ledger));
         total
     }
+}
+
+/// What is known of `name`. This is asked for every few readings, so the name is copied only where it is new.
+fn known<'a, T: Default>(all: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
+    if !all.contains_key(name) {
+        all.insert(name.to_owned(), T::default());
+    }
+    all.get_mut(name).expect("it was put in just now")
 }
 
 #[cfg(test)]

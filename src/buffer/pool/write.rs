@@ -61,6 +61,7 @@ pub(in crate::buffer) struct WriteRow {
     pub(in crate::buffer) earlier: Earlier,
     pub(in crate::buffer) gap: Option<Gap>,
     pub(in crate::buffer) from: u64,
+    group: u64,
 }
 
 impl State {
@@ -117,25 +118,26 @@ impl Pool {
     pub(in crate::buffer) fn write(&mut self, room: u64, pages_for: impl Fn(u64) -> u64) -> Write {
         let deletes = self.lanes.values().filter_map(super::LaneState::deletable).collect();
         let mut write = Write { deletes, ..Write::default() };
-        let mut waiting: Vec<(u64, WriteRow)> = Vec::new();
         for held in self.unwritten() {
             let Held { number, ref chunk, earlier, gap, from, group, .. } = *held;
-            waiting.push((group, WriteRow { number, chunk: chunk.clone(), earlier, gap, from }));
+            write.rows.push(WriteRow { number, chunk: chunk.clone(), earlier, gap, from, group });
         }
-        waiting.sort_by_key(|(group, _)| *group);
+        write.rows.sort_by_key(|row| row.group);
         let mut groups_below = self.next_group;
         let (mut taken, mut bytes, mut pages) = (0, 0, 0);
-        for rows in waiting.chunk_by(|(group, _), (next, _)| group == next) {
-            pages += rows.iter().map(|(_, row)| pages_of(&row.chunk, &pages_for)).sum::<u64>();
+        for rows in write.rows.chunk_by(|row, next| row.group == next.group) {
+            pages += rows.iter().map(|row| pages_of(&row.chunk, &pages_for)).sum::<u64>();
             if bytes >= WRITE_BYTES || pages > room {
-                groups_below = rows[0].0;
-                self.writing.full = pages > room && taken == 0 && write.is_empty();
+                groups_below = rows[0].group;
                 break;
             }
-            bytes += rows.iter().map(|(_, row)| row.chunk.bytes()).sum::<u64>();
+            bytes += rows.iter().map(|row| row.chunk.bytes()).sum::<u64>();
             taken += rows.len();
         }
-        write.rows = waiting.into_iter().take(taken).map(|(_, row)| row).collect();
+        if taken < write.rows.len() {
+            write.rows.truncate(taken);
+            self.writing.full = pages > room && write.is_empty();
+        }
         if !write.rows.is_empty() {
             // What is due by `hold` takes everything with it: a second commit costs more than a larger one.
             self.writing.asked = self.writing.asked.max(self.next_group);

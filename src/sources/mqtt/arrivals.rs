@@ -65,8 +65,6 @@ impl Arrivals {
     /// Hands the batch over.
     pub fn offer(&mut self, slot: Slot) {
         let batch = self.take();
-        // The next one is likely to be as long.
-        self.batch.reserve(batch.len());
         slot.may_be_repeated(self.memory.unsettled());
         slot.offer(batch);
     }
