@@ -3,6 +3,7 @@
 //! Invariant: packets are taken in runs, as many as have arrived, and acknowledged in runs, as many as are safe: neither costs a
 //! system call or a timer of its own. What a connection owes ends with it.
 
+mod packets;
 mod pings;
 
 use std::{
@@ -12,10 +13,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use rumqttc::{
-    Connect, ConnectReturnCode, Login, Packet, PingReq, PubAck, PubComp, PubRec, Publish, QoS, Subscribe, SubscribeFilter,
-    Unsubscribe,
-};
+use rumqttc::{Connect, ConnectReturnCode, Login, Packet, PingReq, PubAck, PubRec, Subscribe, SubscribeFilter, Unsubscribe};
 use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::codec::Framed;
 
@@ -25,17 +23,10 @@ use super::{
     acks::{Ack, AckQueue},
     arrivals::Arrivals,
     link::{self, Link},
-    redelivery::Delivery,
     subscriptions::Subscriptions,
-    wire::{Incoming, Oversized, Wire, hash, name_of},
+    wire::{Incoming, Wire},
 };
-use crate::{
-    clock,
-    ingest::intake::BATCH_READINGS,
-    reading::{Fingerprint, Ordinal, Reading, Topic, Uptime},
-    sources::error::SourceError,
-    status::{BEAT, Reason},
-};
+use crate::{clock, ingest::intake::BATCH_READINGS, reading::Ordinal, sources::error::SourceError, status::BEAT};
 
 /// Name, TCP, TLS, CONNACK, together.
 pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(15);
@@ -45,8 +36,6 @@ const GOOD_BYE_WITHIN: Duration = Duration::from_secs(1);
 const READ_BUFFER: usize = 64 << 10;
 /// Acknowledgements go out in one write up to this many bytes.
 const WRITE_BUFFER: usize = 64 << 10;
-/// A broker can have no more publishes in flight than there are packet identifiers.
-const MOST_UNACKNOWLEDGED: usize = u16::MAX as usize;
 /// Name our SUBSCRIBE and our UNSUBSCRIBE, of which a connection has at most one each.
 const SUBSCRIBE: u16 = 1;
 const UNSUBSCRIBE: u16 = 2;
@@ -244,96 +233,6 @@ impl<'a> Session<'a> {
     /// What was published at a higher QoS than we asked for, as before a lower one was configured, is held as anywhere else.
     fn may_read(&self, arrivals: &Arrivals) -> bool {
         arrivals.has_room() || self.source.drops() && self.acks.owed() == 0
-    }
-
-    fn take(&mut self, publish: Publish, arrived: Uptime, arrivals: &mut Arrivals) -> Result<(), SourceError> {
-        let Publish { topic, payload, qos, pkid, dup, .. } = publish;
-        if qos == QoS::AtMostOnce {
-            if arrivals.has_room() {
-                arrivals.push(Reading { topic: Topic::Owned(topic), payload, arrived, fingerprint: None, dup: false });
-            } else {
-                self.source.intake.give_up(&topic, Reason::NoRoom);
-            }
-            return Ok(());
-        }
-        let exactly_once = qos == QoS::ExactlyOnce;
-        let fingerprint = Fingerprint { packet: pkid, hash: hash(&topic, &payload) };
-        self.owe(fingerprint, exactly_once, dup, arrivals, |arrivals, dup| {
-            arrivals.push(Reading { topic: Topic::Owned(topic), payload, arrived, fingerprint: Some(fingerprint), dup })
-        })
-    }
-
-    fn take_oversized(&mut self, publish: &Oversized, arrivals: &mut Arrivals) -> Result<(), SourceError> {
-        let Oversized { topic, packet, exactly_once, dup, hash } = publish;
-        let intake = &self.source.intake;
-        if *packet == 0 {
-            intake.give_up(topic, Reason::TooLarge);
-            return Ok(());
-        }
-        let fingerprint = Fingerprint { packet: *packet, hash: *hash };
-        self.owe(fingerprint, *exactly_once, *dup, arrivals, |arrivals, _| {
-            intake.give_up(topic, Reason::TooLarge);
-            // It takes its turn behind what arrived before it.
-            arrivals.numbered()
-        })
-    }
-
-    /// Owes an acknowledgement, after `store` has made a reading of the publish if it is not a repeated one.
-    fn owe(
-        &mut self,
-        fingerprint: Fingerprint,
-        exactly_once: bool,
-        dup: bool,
-        arrivals: &mut Arrivals,
-        store: impl FnOnce(&mut Arrivals, bool) -> Ordinal,
-    ) -> Result<(), SourceError> {
-        if self.acks.owed() >= MOST_UNACKNOWLEDGED {
-            // One that repeats the same publishes again and again would fill the memory while they wait to be safe.
-            return Err(self.breach("more unacknowledged publishes than there are packet identifiers"));
-        }
-        let ordinal = match arrivals.memory.recognise(fingerprint, exactly_once, dup) {
-            Delivery::Repeated(ordinal) => {
-                arrivals.repeated += 1;
-                ordinal
-            }
-            Delivery::New { dup } => {
-                let ordinal = store(arrivals, dup);
-                arrivals.memory.remember(fingerprint, exactly_once, ordinal);
-                ordinal
-            }
-        };
-        self.acks.owe(Ack { ordinal, packet: fingerprint.packet, exactly_once });
-        Ok(())
-    }
-
-    fn answer(&mut self, packet: &Packet, arrivals: &mut Arrivals) -> Result<(), SourceError> {
-        match packet {
-            Packet::PubRel(release) => {
-                arrivals.memory.released(release.pkid);
-                // Also for an identifier that we do not know: the broker waits for it (MQTT 3.1.1, 4.3.3).
-                self.write(&Packet::PubComp(PubComp::new(release.pkid)))
-            }
-            Packet::PingResp => {
-                if let Some(fence) = self.pings.answered() {
-                    arrivals.memory.settled(fence);
-                }
-                Ok(())
-            }
-            Packet::SubAck(answer) if answer.return_codes.len() == self.source.config.topics.len() => {
-                self.asked_for = None;
-                self.subscribed = self.source.granted(&answer.return_codes);
-                Ok(())
-            }
-            Packet::UnsubAck(answer) if self.unsubscribing && answer.pkid == UNSUBSCRIBE => {
-                self.unsubscribing = false;
-                Ok(())
-            }
-            Packet::SubAck(answer) => {
-                let (answers, topics) = (answer.return_codes.len(), self.source.config.topics.len());
-                Err(self.breach(&format!("a SUBACK with {answers} answers for {topics} topics")))
-            }
-            other => Err(self.breach(&format!("a client has no use for {}", name_of(other)))),
-        }
     }
 
     fn acknowledge(&mut self, safe: Ordinal, arrivals: &mut Arrivals) -> Result<(), SourceError> {
