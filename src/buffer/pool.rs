@@ -6,8 +6,8 @@
 //! Invariant: a chunk stays, in memory or on disk, until its destination confirmed it (`forget`), it was set aside
 //! (`aside.rs`), or overflow took it (`overflow.rs`).
 
+mod alone;
 mod aside;
-mod newest;
 mod notice;
 mod overflow;
 mod parts;
@@ -111,8 +111,8 @@ struct LaneState {
     look_again: Option<Instant>,
     /// How far the readings on disk are thinned.
     thinned: thin::Pass,
-    /// The last row, if it stands for the newest that were refused.
-    refused: Option<newest::Tail>,
+    /// The last row, if it stands for others alone.
+    tail: Option<alone::Tail>,
     /// Arrival of what is to be sent next, or of something before it.
     oldest: Option<Timestamp>,
     /// The last name that this run gave.
@@ -192,6 +192,16 @@ impl LaneState {
         self.memory.front().map_or(self.next, |held| held.number)
     }
 
+    /// Whether what has number `number`, or stands for it, is in memory.
+    fn has_in_memory(&self, number: u64) -> bool {
+        self.memory.front().is_some_and(|held| held.from <= number)
+    }
+
+    /// Rows below this number are on the disk, and nothing in memory is about to take their place.
+    fn settled_below(&self) -> u64 {
+        self.memory.iter().find(|held| !held.written).map_or(self.written_below, |held| held.from.min(self.written_below))
+    }
+
     /// The place in memory of the chunk with number `number`.
     fn held(&self, number: u64) -> Option<usize> {
         self.memory.binary_search_by_key(&number, |held| held.number).ok()
@@ -253,7 +263,7 @@ impl Pool {
             spent_below: 0,
             look_again: None,
             thinned: thin::Pass::default(),
-            refused: None,
+            tail: None,
             oldest,
             last_name: None,
             begun: None,
@@ -321,7 +331,7 @@ impl Pool {
         if position.number >= state.next {
             return Oldest::Nothing;
         }
-        if position.number < state.memory_from() {
+        if !state.has_in_memory(position.number) {
             state.outstanding = u64::MAX; // until `took` knows how far the read went
             return Oldest::OnDisk(position);
         }

@@ -342,7 +342,9 @@ impl Writer {
         let result = self.store.read(lane, from.number, at_most);
         self.tried(lane, Work::Drain, &result);
         let mut inner = self.shared.lock();
-        let answer = result.map(|stored| {
+        let answer = result.map(|mut stored| {
+            let below = inner.pool.settled_below(lane);
+            stored.retain(|stored| stored.number < below);
             // What follows a corrupt chunk is read next time, when the corrupt one is the head of its lane and can be given up.
             let intact = stored.iter().map_while(|stored| Some((stored.number, stored.chunk.as_ref()?)));
             let pieces: Vec<Piece> = intact.map(|(number, chunk)| Piece::starting_at(number, chunk, from)).collect();

@@ -100,22 +100,24 @@ async fn readings_that_waited_longer_than_max_age_are_dropped_and_one_notice_say
 }
 
 #[tokio::test]
-async fn with_less_than_keep_free_the_buffer_does_not_grow_and_when_full_decides() {
-    // What comes when the uplink is back must not have to be written, however slow it is.
-    let plan = small_buffer().set("buffer.keep_free", "1000000 GiB").set("buffer.max_size", "1 GiB").set("buffer.hold", "20s");
-    let mut gateway = flooded(plan.set("buffer.when_full", "drop-newest"), 200).await;
-    let dropped = |status: &Picture| status.count("/ledger/dropped/drop_newest");
-    let status = gateway.agent.shows("the newest go", |status| dropped(status) > 100).await;
-    let file = std::fs::metadata(gateway.agent.dir().join("state/buffer.db")).unwrap().len();
-    assert!(file < 64 << 10, "{file}");
-    assert!(status.problems().iter().any(|problem| problem.contains("keep_free")), "{status:?}");
-    gateway.cloud.back();
-    gateway.agent.shows("nothing waits", |status| status.count("/ledger/buffered") == 0).await;
-    gateway.field.publishes(8).await;
+async fn buffer_at_max_size_or_disk_under_keep_free_the_buffer_does_not_grow_and_when_full_decides() {
+    for rule in ["drop-newest", "drop-oldest", "thin"] {
+        // What comes when the uplink is back must not have to be written, however slow it is.
+        let plan = small_buffer().set("buffer.keep_free", "1000000 GiB").set("buffer.max_size", "1 GiB").set("buffer.hold", "20s");
+        let mut gateway = flooded(plan.set("buffer.when_full", rule), 200).await;
+        let dropped = |status: &Picture| status.count(&format!("/ledger/dropped/{}", rule.replace('-', "_")));
+        let status = gateway.agent.shows("they go, although none of ours is on the disk", |status| dropped(status) > 100).await;
+        let file = std::fs::metadata(gateway.agent.dir().join("state/buffer.db")).unwrap().len();
+        assert!(file < 64 << 10, "{rule}: {file}");
+        assert!(status.problems().iter().any(|problem| problem.contains("keep_free")), "{rule}: {status:?}");
+        gateway.cloud.back();
+        gateway.agent.shows("nothing waits", |status| status.count("/ledger/buffered") == 0).await;
+        gateway.field.publishes(8).await;
 
-    gateway.what_is_left_is_in(STREAM).await;
-    let dropped = dropped(&gateway.agent.status().await);
-    all_is_explained(&mut gateway, STREAM, dropped);
+        gateway.what_is_left_is_in(STREAM).await;
+        let dropped = dropped(&gateway.agent.status().await);
+        all_is_explained(&mut gateway, STREAM, dropped);
+    }
 }
 
 #[tokio::test]

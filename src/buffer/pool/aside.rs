@@ -110,7 +110,7 @@ impl Pool {
         let state = self.lanes.get(&lane).filter(|state| state.outstanding > state.position.number)?;
         let LaneState { position, ref memory, .. } = *state;
         let held =
-            if position.number < state.memory_from() { None } else { memory.iter().find(|held| held.number >= position.number) };
+            if state.has_in_memory(position.number) { memory.iter().find(|held| held.number >= position.number) } else { None };
         let whole = |held: &Held| Whole { chunk: held.chunk.clone(), earlier: held.earlier, gap: held.gap };
         Some((held.map_or(position, |held| position.within(held.number)), held.map(whole)))
     }

@@ -1,12 +1,14 @@
 //! What gives way when there is no room, and what has waited too long: never what is on its way, or delivered in part.
 //!
-//! `drop-oldest` and `thin` take chunks on the disk: what is in memory alone is younger than all of those, and is bounded; `drop-newest`
-//! takes just that. Streams of the lowest priority go first, and before them those that nobody configures any more.
+//! `drop-oldest` and `thin` take chunks on the disk: what is in memory alone is younger than all of those. Where nothing there can go, as
+//! when others have filled the disk, they take the oldest of that; `drop-newest` takes the newest of just that. Streams of the lowest priority go first, and before them those that nobody configures any more.
 //!
 //! Each step is planned here, committed as one transaction, and only then counted, so that a step that fails has not happened.
 
 use super::{
-    Chunk, Duration, Earlier, Gap, Instant, LaneId, LaneState, Pool, StreamRules, arrival,
+    Chunk, Duration, Earlier, Gap, Instant, LaneId, LaneState, Pool, StreamRules,
+    alone::Tail,
+    arrival,
     notice::{Rest, Span, follows},
     write::pages_of,
 };
@@ -106,19 +108,21 @@ impl Pool {
             };
             let surplus = self.unwritten().map(|held| pages_of(&held.chunk, &pages_for)).sum::<u64>().saturating_sub(room);
             let newest = self.refuse(|state| has(state, true), |chunk| pages_of(chunk, &pages_for), surplus);
-            refused(newest).or_else(|| self.oldest_of(|state| has(state, false), FREED_AT_ONCE))
+            refused(newest)
+                .or_else(|| self.oldest_of(|state| has(state, false), FREED_AT_ONCE))
+                .or_else(|| refused(self.shed(|state| has(state, false), |chunk| pages_of(chunk, &pages_for), surplus)))
         })
     }
 
     /// The lane among those that `which` names whose oldest chunk gives way next, and how.
     fn oldest_of(&mut self, which: impl Fn(&LaneState) -> bool, bytes: u64) -> Option<GiveWay> {
-        let candidates = self.lanes.values_mut().filter(|state| which(state) && state.first_droppable() < state.written_below);
+        let candidates = self.lanes.values_mut().filter(|state| which(state) && state.first_droppable() < state.settled_below());
         // A lane that is being thinned has its turn when what it would thin next is the oldest.
         let next = |state: &LaneState| state.thinned.at.or(state.oldest).unwrap_or(Timestamp(i64::MAX));
         let state = candidates.min_by_key(|state| next(state))?;
         let lane = state.lane.id;
         let thins = self.policy.streams.get(&state.lane.layout.stream).is_some_and(|rules| rules.when_full == WhenFull::Thin);
-        if thins && let Some((from, level)) = state.thinned.next(state.first_free(), state.written_below) {
+        if thins && let Some((from, level)) = state.thinned.next(state.first_free(), state.settled_below()) {
             return Some(GiveWay::Thin { lane, from, level });
         }
         let why = if thins { Reason::Thin } else { Reason::DropOldest };
@@ -141,7 +145,7 @@ impl Pool {
     fn expires_in(&self, state: &LaneState, now: Instant, clock: Timestamp, up: Duration) -> Option<Duration> {
         let max_age = self.policy.streams.get(&state.lane.layout.stream)?.max_age.filter(|_| self.clock_is_right)?;
         let first = state.first_droppable();
-        let oldest = state.oldest.filter(|_| first < state.written_below)?;
+        let oldest = state.oldest.filter(|_| first < state.settled_below())?;
         let left =
             (max_age + Duration::from_millis(1)).saturating_sub(age(clock, oldest, (first >= state.ours_from).then_some(up)));
         let again = state.look_again.max(self.not_before()).map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
@@ -161,13 +165,14 @@ impl Pool {
         mut goes: impl FnMut(&Head) -> bool,
     ) -> Option<Rewrite> {
         let state = self.lanes.get_mut(&lane)?;
+        let below = state.settled_below();
         let first = heads.iter().position(|head| head.readings > 0);
-        let first = first.filter(|first| head_is_below(&heads[*first], state.written_below) && goes(&heads[*first]));
+        let first = first.filter(|first| head_is_below(&heads[*first], below) && goes(&heads[*first]));
         let Some(first) = first else {
             // There are notices alone, up to one that is not old enough.
             let looked_at = heads.last().map(|head| head.number + 1);
             let young = heads.iter().find(|head| head.readings > 0 && why == Reason::MaxAge).map(|head| head.number);
-            state.spent_below = young.or(looked_at).unwrap_or(state.written_below);
+            state.spent_below = young.or(looked_at).unwrap_or(below);
             state.look_again = Some(now + LOOK_AGAIN);
             return None;
         };
@@ -180,7 +185,7 @@ impl Pool {
         }
         let mut at = first + 1;
         while let Some(head) = heads.get(at)
-            && head_is_below(head, state.written_below)
+            && head_is_below(head, below)
             && span.takes(head)
             && (says_the_same(head) || head.readings > 0 && goes(head))
         {
@@ -199,6 +204,9 @@ impl Pool {
         let state = self.lanes.get_mut(&rewrite.chunk.lane)?;
         state.waiting.add(0, rewrite.chunk.data.len() as u64);
         state.waiting.subtract(rewrite.gone, rewrite.bytes);
+        if rewrite.number + 1 == state.written_below {
+            state.tail = Tail::of(rewrite.number, &rewrite.chunk, rewrite.earlier, Some(rewrite.gap));
+        }
         if rewrite.chunk.readings == 0 {
             state.spent_below = state.spent_below.max(rewrite.number + 1);
             if state.outstanding <= state.position.number {
@@ -227,7 +235,7 @@ impl Pool {
 
     /// The numbers of `lane` that are on the disk and may be dropped: from the first, and below the second.
     pub(in crate::buffer) fn on_disk(&self, lane: LaneId) -> (u64, u64) {
-        self.lanes.get(&lane).map_or((0, 0), |state| (state.first_free(), state.written_below))
+        self.lanes.get(&lane).map_or((0, 0), |state| (state.first_free(), state.settled_below()))
     }
 
     /// The first number of `lane` that is neither on its way nor delivered in part.

@@ -1,3 +1,4 @@
+mod alone;
 mod overflow;
 mod thin;
 

@@ -100,10 +100,10 @@ impl Pool {
     ) -> Option<(Option<Head>, Head)> {
         let state = self.lanes.get_mut(&lane)?;
         let to_be_halved = |head: &Head| head.readings > 0 && head.gap.is_none_or(|gap| gap.level < level);
-        let Some(at) = heads.iter().position(to_be_halved).filter(|at| heads[*at].number < state.written_below) else {
+        let Some(at) = heads.iter().position(to_be_halved).filter(|at| heads[*at].number < state.settled_below()) else {
             match heads.last() {
                 Some(last) => state.thinned.passed(last.number, last.arrived),
-                None => state.thinned.cursor = state.written_below,
+                None => state.thinned.cursor = state.settled_below(),
             }
             return None;
         };

@@ -61,10 +61,15 @@ impl Pool {
         self.lanes.get(&lane).map(|state| &state.lane.layout)
     }
 
+    /// Rows of `lane` from this number on are about to be replaced by what is in memory.
+    pub(in crate::buffer) fn settled_below(&self, lane: LaneId) -> u64 {
+        self.lanes.get(&lane).map_or(u64::MAX, super::LaneState::settled_below)
+    }
+
     /// What waits in one lane, and since when, if the first of it is in memory.
     pub(in crate::buffer) fn lane_waiting(&self, lane: LaneId) -> (Earlier, Option<Instant>) {
         let Some(state) = self.lanes.get(&lane) else { return Default::default() };
-        let first = state.memory.front().filter(|_| state.memory_from() <= state.position.number);
+        let first = state.memory.front().filter(|_| state.has_in_memory(state.position.number));
         (state.waiting, first.map(|held| held.since))
     }
 

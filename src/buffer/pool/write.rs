@@ -1,8 +1,6 @@
 //! When something has to be written, and what goes into the transaction.
 
-use super::{
-    Boot, Chunk, Delete, Duration, Earlier, Gap, Held, Instant, LaneId, Pool, Receipts, Setting, newest, repeats::Receipt,
-};
+use super::{Boot, Chunk, Delete, Duration, Earlier, Gap, Held, Instant, LaneId, Pool, Receipts, Setting, alone, repeats::Receipt};
 
 /// Most bytes in one transaction: bounds the WAL, and the time that one commit takes.
 const WRITE_BYTES: u64 = 1 << 20;
@@ -203,8 +201,11 @@ impl Pool {
         self.have_begun(&write.begins);
         for row in &write.rows {
             let Some(state) = self.lanes.get_mut(&row.chunk.lane) else { continue };
+            if row.chunk.readings == 0 && row.from <= state.first_droppable() {
+                state.spent_below = row.number + 1;
+            }
             state.written_below = state.written_below.max(row.number + 1);
-            state.refused = newest::Tail::of(row);
+            state.tail = alone::Tail::of(row.number, &row.chunk, row.earlier, row.gap);
             // One that was confirmed meanwhile is not in memory any more; its row is deletable at once.
             if let Some(held) = state.held(row.number).and_then(|index| state.memory.get_mut(index)) {
                 held.written = true;

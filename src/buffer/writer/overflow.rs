@@ -74,7 +74,7 @@ impl Writer {
                     self.shared.status.dropped(&dropped.stream, dropped.why, dropped.readings);
                 }
                 drop(inner);
-                self.tell_of_overflow(now, Some(Reason::DropNewest), false);
+                self.tell_of_overflow(now, refused.first().map(|dropped| dropped.why), false);
                 return true;
             }
             GiveWay::Drop { lane, from, why, bytes } => self.drops(&mut inner, now, (lane, from, why), bytes),

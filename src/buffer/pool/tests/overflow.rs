@@ -4,12 +4,12 @@ use crate::{buffer::store::Head, config::WhenFull, status::Reason};
 const CLOCK: Timestamp = Timestamp(1_800_000_000_000);
 
 /// A chunk of two readings, 100 bytes; the third one of a lane names readings 4 and 5.
-fn nth(lane: LaneId, number: u64) -> Chunk {
+pub(super) fn nth(lane: LaneId, number: u64) -> Chunk {
     Chunk { first_seq: 2 * number, ..chunk(lane, 100) }
 }
 
 /// What the file says of it.
-fn head(number: u64) -> Head {
+pub(super) fn head(number: u64) -> Head {
     Head {
         number,
         readings: 2,
@@ -23,7 +23,7 @@ fn head(number: u64) -> Head {
     }
 }
 
-fn head_of(rewrite: &Rewrite) -> Head {
+pub(super) fn head_of(rewrite: &Rewrite) -> Head {
     Head {
         readings: 0,
         bytes: rewrite.chunk.data.len() as u64,
@@ -35,7 +35,7 @@ fn head_of(rewrite: &Rewrite) -> Head {
 }
 
 /// A lane with so many chunks on the disk, and none in memory.
-fn on_disk(chunks: u64, rules: StreamRules) -> (Pool, Instant) {
+pub(super) fn on_disk(chunks: u64, rules: StreamRules) -> (Pool, Instant) {
     let (mut pool, now) = (pool(), Instant::now());
     pool.policy.streams = [("s".to_owned(), rules)].into();
     pool.policy.memory = 0;
@@ -45,19 +45,19 @@ fn on_disk(chunks: u64, rules: StreamRules) -> (Pool, Instant) {
     (pool, now)
 }
 
-fn rule(when_full: WhenFull) -> StreamRules {
+pub(super) fn rule(when_full: WhenFull) -> StreamRules {
     StreamRules { when_full, ..StreamRules::default() }
 }
 
-fn full(pool: &mut Pool) -> Option<GiveWay> {
+pub(super) fn full(pool: &mut Pool) -> Option<GiveWay> {
     pool.make_room(0, |bytes| bytes)
 }
 
-fn drop_of(lane: LaneId, from: u64) -> GiveWay {
+pub(super) fn drop_of(lane: LaneId, from: u64) -> GiveWay {
     GiveWay::Drop { lane, from, why: Reason::DropOldest, bytes: 256 << 10 }
 }
 
-fn plan(pool: &mut Pool, before: Option<Head>, heads: &[Head], mut n: u64) -> Option<Rewrite> {
+pub(super) fn plan(pool: &mut Pool, before: Option<Head>, heads: &[Head], mut n: u64) -> Option<Rewrite> {
     let goes = |_: &Head| {
         let goes = n > 0;
         n = n.saturating_sub(1);
@@ -182,86 +182,8 @@ fn a_copy_in_memory_is_gone_when_its_row_gives_way() {
     pool.rewritten(&rewrite);
 }
 
-#[test]
-fn overflow_takes_nothing_that_is_in_memory_alone_unless_the_newest_are_to_go() {
-    for (when_full, expected) in [(WhenFull::DropOldest, 0), (WhenFull::Thin, 0), (WhenFull::Block, 0), (WhenFull::DropNewest, 2)] {
-        let (mut pool, now) = (pool(), Instant::now());
-        pool.policy.streams = [("s".to_owned(), rule(when_full))].into();
-        pool.append(group(now, 1, vec![nth(LANE, 0)]));
-
-        let gone = match full(&mut pool) {
-            Some(GiveWay::Refused(refused)) => refused.iter().map(|dropped| dropped.readings).sum(),
-            None => 0,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(gone, expected, "{when_full:?}");
-    }
-}
-
-#[test]
-fn the_newest_are_acknowledged_once_their_notice_is_on_the_disk() {
-    let (mut pool, now) = on_disk(2, rule(WhenFull::DropNewest));
-    pool.append(group(now, 3, vec![nth(LANE, 2)]));
-    pool.append(group(now, 4, vec![nth(LANE, 3)]));
-
-    let Some(GiveWay::Refused(refused)) = full(&mut pool) else { panic!("they are refused") };
-
-    assert_eq!(refused[0].readings, 4);
-    assert_eq!(pool.lane_waiting(LANE).0.readings, 4, "what was there before stays");
-    let write = pool.write(0, |bytes| bytes);
-    assert_eq!(numbers(&write), [(LANE, 3)], "a notice needs no room");
-    assert_eq!((write.rows[0].from, write.rows[0].chunk.first_seq, write.rows[0].gap.map(|gap| gap.last)), (2, 4, Some(7)));
-    assert_eq!(pool.written(now, &write), [(SOURCE, 4)]);
-    assert_eq!(full(&mut pool), None);
-}
-
-#[test]
-fn the_notice_of_the_newest_grows_while_the_flood_lasts() {
-    let (mut pool, now) = on_disk(1, rule(WhenFull::DropNewest));
-    for n in 1..4 {
-        pool.append(group(now, n + 1, vec![nth(LANE, n)]));
-        assert!(matches!(full(&mut pool), Some(GiveWay::Refused(_))));
-        let write = pool.write(0, |bytes| bytes);
-        assert_eq!((write.rows.len(), write.rows[0].from), (1, n.saturating_sub(1).max(1)), "it takes the place of the one before");
-        assert_eq!(write.rows[0].gap.map(|gap| gap.readings), Some(2 * n));
-        pool.written(now, &write);
-    }
-    // The flood is over, and what comes now is kept.
-    pool.append(group(now, 5, vec![nth(LANE, 4)]));
-    assert_eq!(numbers(&commit_and_see(&mut pool, now)), [(LANE, 4)]);
-    pool.append(group(now, 6, vec![nth(LANE, 5)]));
-    full(&mut pool);
-    assert_eq!(pool.write(0, |bytes| bytes).rows[0].from, 5, "a reading lies between");
-}
-
-fn commit_and_see(pool: &mut Pool, now: Instant) -> Write {
-    let write = write(pool);
-    pool.written(now, &write);
-    write
-}
-
-#[test]
-fn of_the_newest_no_more_is_refused_than_has_no_room() {
-    let (mut pool, now) = on_disk(1, rule(WhenFull::DropNewest));
-    (1..4).for_each(|n| drop(pool.append(group(now, n + 1, vec![nth(LANE, n)]))));
-
-    let Some(GiveWay::Refused(refused)) = pool.make_room(250, |bytes| bytes) else { panic!("one does not fit") };
-
-    assert_eq!(refused[0].readings, 2);
-    assert_eq!(numbers(&pool.write(250, |bytes| bytes)), [(LANE, 1), (LANE, 2), (LANE, 3)]);
-}
-
-#[test]
-fn what_is_on_its_way_from_memory_is_not_refused() {
-    let (mut pool, now) = on_disk(0, rule(WhenFull::DropNewest));
-    pool.append(group(now, 1, vec![nth(LANE, 0)]));
-    assert!(matches!(pool.oldest(LANE, PLENTY), Oldest::InMemory(_)));
-
-    assert_eq!(full(&mut pool), None);
-}
-
 /// Two streams, "a" in one lane and "b" in the other, with a chunk each on the disk; that of "a" is the older one.
-fn two(a: StreamRules, b: StreamRules) -> Pool {
+pub(super) fn two(a: StreamRules, b: StreamRules) -> Pool {
     let (mut pool, now) = (pool(), Instant::now());
     pool.policy.streams = [("a".to_owned(), a), ("b".to_owned(), b)].into();
     for (id, stream) in [(LANE, "a"), (OTHER, "b")] {
