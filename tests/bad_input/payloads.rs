@@ -109,10 +109,12 @@ async fn arrive_as_promised(format: &str) {
 #[tokio::test]
 async fn payload_malformed_too_large_too_deeply_nested_a_counted_rejection_or_an_err_record_and_never_a_stall() {
     let mut gateway = Gateway::new().starts().await;
-    let bad: [(&str, Vec<u8>); 4] = [
+    let nested = |levels| [vec![b'['; levels], vec![b']'; levels]].concat();
+    let bad: [(&str, Vec<u8>); 5] = [
         ("malformed", b"{\"t\": 21.".to_vec()),
         ("no-text", b"\"\xC3\x28\"".to_vec()),
-        ("too-deep", [vec![b'['; 200_000], vec![b']'; 200_000]].concat()),
+        ("too-deep-by-one", nested(127)),
+        ("too-deep", nested(200_000)),
         ("too-large", format!("\"{}\"", "x".repeat(1000 << 10)).into()),
     ];
 
@@ -120,17 +122,17 @@ async fn payload_malformed_too_large_too_deeply_nested_a_counted_rejection_or_an
         for (name, payload) in &bad {
             gateway.field.publishes_message(&format!("plant/{name}"), payload.clone()).await;
         }
-        gateway.field.publishes_message("plant/good", round.to_string()).await;
+        gateway.field.publishes_message("plant/good", nested(124 + round)).await;
     }
 
-    // Three of the four travel with the reason.
-    let settled = |status: &Picture| status.count("/ledger/delivered") == 3 * 4 && status.count("/ledger/buffered") == 0;
+    // Four of the five travel with the reason.
+    let settled = |status: &Picture| status.count("/ledger/delivered") == 3 * 5 && status.count("/ledger/buffered") == 0;
     let status = gateway.agent.shows("all are settled", settled).await;
     status.balances();
-    assert_eq!((status.count("/ledger/rejected/too_large"), status.count("/sources/broker/unreadable")), (3, 9));
+    assert_eq!((status.count("/ledger/rejected/too_large"), status.count("/sources/broker/unreadable")), (3, 12));
     let readings = gateway.cloud.readings("plant-readings");
     for (place, reading) in readings.iter().enumerate() {
-        match bad.get(place % 4).filter(|(name, _)| *name != "too-large") {
+        match bad.get(place % 5).filter(|(name, _)| *name != "too-large") {
             Some((name, payload)) => {
                 assert_eq!(reading.topic, format!("plant/{name}"));
                 is_unreadable(reading, &Value::Bytes(payload.clone()));

@@ -46,6 +46,20 @@ async fn an_agent_whose_last_request_is_never_answered_stops_without_an_error() 
     gateway.agent.stops().await;
 }
 
+#[tokio::test]
+async fn an_agent_whose_question_about_its_stream_is_never_answered_stops_without_an_error() {
+    let mut gateway = small().set("streams.readings.aggregation", "auto").installs().await;
+    gateway.cloud.black_hole();
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.publishes(1).await;
+    gateway.holds(1).await;
+
+    gateway.agent.stops().await;
+
+    assert_eq!(gateway.cloud.counts().describes, 0, "nobody has told it");
+}
+
 /// The smallest buffer, which may not drop.
 fn small() -> Plan {
     let plan = Gateway::new().set("sources.broker.payload", "bytes").set("buffer.when_full", "block");

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     time::{Duration, SystemTime},
 };
 
@@ -18,10 +17,11 @@ use crate::support::{
     certificates::Authority,
     consumer::ONCE,
     free_port,
-    gateway::{Gateway, Plan},
-    iot::{HOST, Provider, Reply, SECRET, TOKEN},
+    gateway::Gateway,
+    iot::{HOST, Reply, SECRET, TOKEN},
     process::{Picture, headwater},
     publisher::Publisher,
+    site::{Site, put_pair, secret_file},
     within,
 };
 
@@ -220,51 +220,3 @@ async fn get(address: &str, path: &str) -> String {
 }
 
 const PASSWORD: &str = "open-sesame-of-the-tests";
-
-/// What stands around a gateway with a device certificate.
-struct Site {
-    provider: Provider,
-    own: Authority,
-    devices: Authority,
-}
-
-impl Site {
-    async fn new() -> Self {
-        let (own, devices) = (Authority::new(), Authority::new());
-        Self { provider: Provider::start(&own, &devices).await, own, devices }
-    }
-
-    fn plan(&self) -> Plan {
-        let pins = Table::from_iter([(HOST.to_owned(), Value::from(vec!["127.0.0.1"]))]);
-        let at = |key: &str| format!("destinations.cloud.credentials.{key}");
-        Gateway::new()
-            .set("buffer.hold", "50ms")
-            .set("destinations.cloud.resolve", pins)
-            .set(&at("kind"), "iot")
-            .set(&at("endpoint"), self.provider.url())
-            .set(&at("role_alias"), "gateway")
-            .set(&at("thing_name"), "{device.id}")
-            .set(&at("ca"), "{dir}/root.pem")
-            .set(&at("cert"), "{dir}/device.pem")
-            .set(&at("key"), "{dir}/device.key")
-    }
-
-    /// With a certificate of ours.
-    async fn installs(&self, plan: Plan) -> Gateway {
-        let gateway = plan.installs().await;
-        fs::write(gateway.agent.dir().join("root.pem"), self.own.pem()).unwrap();
-        put_pair(&gateway, &self.devices.client("gw-1"));
-        gateway
-    }
-}
-
-fn put_pair(gateway: &Gateway, (certificate, key): &(String, String)) {
-    fs::write(gateway.agent.dir().join("device.pem"), certificate).unwrap();
-    secret_file(gateway, "device.key", key);
-}
-
-fn secret_file(gateway: &Gateway, name: &str, content: &str) {
-    let path = gateway.agent.dir().join(name);
-    fs::write(&path, content).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-}

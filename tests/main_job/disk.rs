@@ -1,5 +1,5 @@
 //! A disk that can't be used, from the start or from some moment on. Mounting one takes root; where that is missing, the tests that need it
-//! only say that they did nothing.
+//! say that they are left out.
 
 use std::{fs, path::Path};
 

@@ -1,6 +1,8 @@
 //! How the agent starts, stops, and refuses to start.
 
-use std::fs;
+use std::fs::{self, File};
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::support::{
     consumer::{ONCE, Repeats},
@@ -141,6 +143,15 @@ async fn second_process_on_the_same_buffer_is_refused_with_exit_code_3_and_the_n
     assert!(says.contains("buffer.db") && says.contains(&owner) && says.contains(" run --config "), "{says}");
     gateway.field.publishes(10).await;
     assert_eq!(gateway.everything_arrives().await, ONCE);
+
+    // Before the first has the file it has the folder: it may be about to rename what is in it, or to make it.
+    gateway.agent.stops().await;
+    let state = File::open(gateway.agent.dir().join("state")).unwrap();
+    flock(&state, FlockOperation::NonBlockingLockExclusive).unwrap();
+    gateway.agent.start();
+    let (status, log) = gateway.agent.ends().await;
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("buffer.db"), "{log}");
 }
 
 #[tokio::test]

@@ -34,3 +34,4 @@ mod priority;
 mod records;
 mod resharding;
 mod tls;
+mod versions;

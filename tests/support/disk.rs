@@ -11,6 +11,8 @@ use std::{
 
 use tempfile::TempDir;
 
+use super::left_out;
+
 /// A mounted file system.
 pub struct Disk {
     folder: PathBuf,
@@ -33,7 +35,7 @@ impl Disk {
         // Nothing is kept for root, so that root's tests find it full when others do.
         let made = Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&content).output();
         if !made.is_ok_and(|made| made.status.success()) {
-            eprintln!("not tried: there is no mkfs.ext4");
+            left_out("there is no mkfs.ext4");
             return None;
         }
         let content = content.to_string_lossy().into_owned();
@@ -46,7 +48,7 @@ impl Disk {
         if mounted.is_ok_and(|mounted| mounted.status.success()) {
             return Some(Self { folder: folder.to_owned(), card });
         }
-        eprintln!("not tried: this user may not mount a file system");
+        left_out("this user may not mount a file system");
         None
     }
 

@@ -20,6 +20,7 @@
 //! | [`campaign`] | a random campaign of faults against one installation, and what became of every reading |
 //! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
 //! | [`iot`] | the credentials provider of AWS IoT |
+//! | [`site`] | a gateway with a device certificate, and that provider |
 //! | [`certificates`] | an authority, and what it signs, for TLS |
 //! | [`disk`] | a small file system for a gateway's state, full or broken on command; takes root |
 //! | [`part`] | any child process: what it said, how it ended |
@@ -59,11 +60,14 @@ pub mod part;
 pub mod process;
 pub mod publisher;
 pub mod serial;
+#[cfg(feature = "demo")]
+pub mod site;
 pub mod sleep;
 
 use std::{
     fmt::Display,
     future::Future,
+    io::Write,
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
     time::Duration,
@@ -79,6 +83,13 @@ fn patience() -> u32 {
 
 /// Between two looks at something that cannot tell us when it changes. It bounds the cost of looking and nothing else.
 const GLANCE: Duration = Duration::from_millis(10);
+
+/// Says that the test that runs in this thread is left out: past what captures the output of tests that do not fail.
+pub fn left_out(why: &str) {
+    let thread = std::thread::current();
+    let said = writeln!(std::io::stderr(), "LEFT OUT: {}: {why}", thread.name().unwrap_or("a test"));
+    said.expect("somebody reads what tests say");
+}
 
 /// Waits until `event` has happened; on the deadline says what `saw` finds instead.
 pub async fn within<T>(claim: impl Display, saw: impl FnOnce() -> String, event: impl Future<Output = T>) -> T {

@@ -7,6 +7,7 @@
 mod support;
 
 mod addresses;
+mod credentials;
 mod faults;
 mod lines;
 mod online;

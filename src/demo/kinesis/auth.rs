@@ -11,8 +11,8 @@ use crate::{reading::Timestamp, units::format_utc};
 /// How long before or after the service's time a signature may be made, in milliseconds.
 const TOLERATED: i64 = 300_000;
 
-/// Refuses as the service does what is not signed for `service` in `region`, or at another time than `now`.
-pub fn check(headers: &HeaderMap, service: &str, region: &str, now: Timestamp) -> Result<(), Refusal> {
+/// The access key that signed. Refuses as the service does what is not signed for `service` in `region`, or at another time than `now`.
+pub fn check<'a>(headers: &'a HeaderMap, service: &str, region: &str, now: Timestamp) -> Result<&'a str, Refusal> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let missing = || Refusal::bad("MissingAuthenticationTokenException", "Missing Authentication Token");
     let incomplete = |what: String| Refusal::bad("IncompleteSignatureException", what);
@@ -60,7 +60,7 @@ pub fn check(headers: &HeaderMap, service: &str, region: &str, now: Timestamp) -
     if date > latest.as_str() {
         return wrong_scope(format!("Signature not yet current: {date} is still later than {latest} ({} + 5 min.)", basic(now)));
     }
-    Ok(())
+    Ok(key)
 }
 
 fn is_basic_iso_8601(date: &str) -> bool {
@@ -81,7 +81,9 @@ mod tests {
         headers.insert(AUTHORIZATION, authorization.parse().unwrap());
         headers.insert("x-amz-date", date.parse().unwrap());
         // 2026-11-21T12:04:00Z
-        check(&headers, "kinesis", "eu-west-1", Timestamp(1_795_262_640_000)).map_err(|refusal| refusal.code)
+        check(&headers, "kinesis", "eu-west-1", Timestamp(1_795_262_640_000))
+            .map(|key| assert_eq!(key, "AKID"))
+            .map_err(|refusal| refusal.code)
     }
 
     fn signed_for(scope: &str, headers: &str) -> String {

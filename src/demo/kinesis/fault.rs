@@ -68,6 +68,8 @@ pub struct Faults {
     one_by_one: bool,
     /// What every DescribeStreamSummary is refused with.
     describe: Option<&'static str>,
+    /// An access key, and what every request that it signed is refused with.
+    key: Option<(String, &'static str)>,
     random: Option<(f64, Random)>,
 }
 
@@ -113,6 +115,16 @@ impl Faults {
     /// What the DescribeStreamSummary that has just arrived is refused with.
     pub fn for_describe(&self) -> Option<&'static str> {
         self.describe
+    }
+
+    /// From now on requests that this access key signed are refused with this code; none ends that.
+    pub fn refuse_key(&mut self, refused: Option<(String, &'static str)>) {
+        self.key = refused;
+    }
+
+    /// What a request that `key` signed is refused with.
+    pub fn for_key(&self, key: &str) -> Option<&'static str> {
+        self.key.as_ref().filter(|(refused, _)| refused == key).map(|(_, code)| *code)
     }
 
     /// What happens to the put that has just arrived.

@@ -123,6 +123,12 @@ impl Endpoint {
         self.change(|state| state.faults.refuse_describe(code));
     }
 
+    /// From now on requests that were signed with this access key, and with no other, are refused with this code, such as
+    /// `ExpiredTokenException`; none ends that.
+    pub fn refuses_key(&self, refused: Option<(&str, &'static str)>) {
+        self.change(|state| state.faults.refuse_key(refused.map(|(key, code)| (key.to_owned(), code))));
+    }
+
     /// Creates the Firehose stream `stream`; `false` when it exists.
     pub fn create_firehose(&self, stream: &str) -> bool {
         let now = self.shared.moment().since_start;

@@ -93,7 +93,7 @@ impl Shared {
         let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
         let moment = self.moment();
         if let Some(operation) = target.strip_prefix("Firehose_20150804.") {
-            auth::check(headers, "firehose", &self.region, moment.wall)?;
+            self.admit(headers, "firehose", moment)?;
             return match operation {
                 "PutRecordBatch" => {
                     let batch = Batch::of(body).inspect_err(|_| self.lock().store.counts.broken_rules += 1)?;
@@ -102,7 +102,7 @@ impl Shared {
                 _ => Err(no_operation(target)),
             };
         }
-        auth::check(headers, "kinesis", &self.region, moment.wall)?;
+        self.admit(headers, "kinesis", moment)?;
         match target.strip_prefix("Kinesis_20131202.").unwrap_or_default() {
             "PutRecords" => {
                 let checked = Put::many(body).inspect_err(|_| self.lock().store.counts.broken_rules += 1)?;
@@ -129,6 +129,11 @@ impl Shared {
             "MergeShards" => control::merge_shards(body, &mut self.lock().store, moment).map(Some),
             _ => Err(no_operation(target)),
         }
+    }
+
+    fn admit(&self, headers: &HeaderMap, service: &str, moment: Moment) -> Result<(), Refusal> {
+        let key = auth::check(headers, service, &self.region, moment.wall)?;
+        self.lock().faults.for_key(key).map_or(Ok(()), |code| Err(Refusal::bad(code, "refused on command")))
     }
 
     fn count_request(&self, body_bytes: usize) {
