@@ -28,7 +28,7 @@ use self::{
     tape::{Op, Tape},
     workload::{Did, Plan, Run, Workload},
 };
-use crate::buffer::world::Mutant;
+use crate::buffer::{World, world::Mutant};
 
 /// Whoever goes past SQLite tells what it did: a file has another name.
 pub(in crate::buffer) fn renamed(from: &Path, to: &Path) {
@@ -114,7 +114,7 @@ impl Plan {
     /// How the buffer is opened after a cut: by the program as it is, where the fault is none of counting.
     fn after(self) -> Self {
         let mutant = self.mutant.filter(|mutant| *mutant == Mutant::NumbersRestart);
-        Self { hold: Duration::ZERO, bounds: false, synchronous: "EXTRA", mutant, ..self }
+        Self { hold: Duration::ZERO, bounds: false, synchronous: World::default().synchronous, mutant, ..self }
     }
 }
 
@@ -190,7 +190,7 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn plan() -> Plan {
     let seed = number("HEADWATER_CRASH_SEED", SEED);
-    Plan { seed, steps: 160, hold: Duration::ZERO, bounds: true, synchronous: "EXTRA", mutant: None }
+    Plan { seed, steps: 160, hold: Duration::ZERO, bounds: true, synchronous: World::default().synchronous, mutant: None }
 }
 
 fn finds_nothing(plan: Plan) {
