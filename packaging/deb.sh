@@ -8,8 +8,10 @@
 #   arm64   64-bit Raspberry Pi OS and Debian
 #   armhf   32-bit, on every Raspberry Pi from the first and the Zero on: one static binary for ARMv6
 #
-# MAINTAINER, if it is set, is the NAME <ADDRESS> in the package. Tests set BINARY, ABOUT, VERSION and OUT: the program, the folder of
-# the licences and the SBOM, the version, and where the package goes.
+# MAINTAINER, if it is set, is the NAME <ADDRESS> in the package. Tests set BINARY, VERSION and OUT: another program, the version, and where the
+# package goes.
+#
+# Exits with 75 when what builds the program could not be downloaded; see cross/setup.sh.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -53,8 +55,7 @@ else
     CARGO=$cargo sh cross/build.sh "$board"
     cp "target/cross/$board/headwater" "$parts/headwater"
 fi
-about=${ABOUT:-target/cross}
-cp "$about/THIRD-PARTY-LICENSES" "$about/headwater.cdx.json" "$parts/"
+cp target/cross/THIRD-PARTY-LICENSES target/cross/headwater.cdx.json "$parts/"
 $cargo run --quiet --locked --example manual -- "$parts/manual"
 VERSION=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-1}
 cat >"$parts/changelog" <<CHANGELOG
