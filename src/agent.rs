@@ -8,6 +8,7 @@ mod certificate;
 mod clock;
 mod credentials;
 mod disk;
+mod mount;
 mod stages;
 
 use std::{
@@ -63,6 +64,12 @@ pub enum AgentError {
     /// The buffer does not open.
     #[error(transparent)]
     Buffer(#[from] BufferError),
+    /// The disk can be written again, but not through the view of it that this process was started with.
+    #[error("{path} can be written now, but stays read-only for this process; start headwater again, which systemd does by itself")]
+    ReadOnlyView {
+        /// The folder of the buffer.
+        path: PathBuf,
+    },
     /// A destination's settings can't be used.
     #[error("destination {name} can't be used")]
     Destination {

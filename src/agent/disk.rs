@@ -4,9 +4,12 @@
 //! keeps what it can. Nor is anything sent: SQLite can't open a database that has a log where it can't write, neither lock it nor make
 //! the log, and to read it without a lock and forget what was sent would send everything again after the next start.
 //!
+//! To systemd it is ready meanwhile, as it would be if the disk had failed a moment later. It ends only where that helps: where the disk is
+//! well again, and this process alone still finds it read-only.
+//!
 //! A disk that is only full does not come here: a buffer that exists opens without a write, or with the room of its reserve.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +18,7 @@ use tracing::{info, warn};
 use super::{
     AgentError,
     build::{Plan, open_buffer},
+    mount::is_read_only_for_us_alone,
 };
 use crate::{
     buffer::Opened,
@@ -35,14 +39,22 @@ pub(super) async fn opened(
     status: &Status,
     stop: &CancellationToken,
 ) -> Result<Option<Opened>, AgentError> {
+    let folder = &config.device.state_dir;
+    // Where it is so from the start, the unit or the mount has to be changed.
+    let mut only_we_cannot = None;
     loop {
         match open_buffer(config, plan, status).await {
             Err(AgentError::Buffer(error)) if error.passes_by_itself() => {
                 let (what, remedy) = what_and_remedy(&error);
                 let remedy = format!("{remedy}; until then sources wait, and it is tried again every {} s", AGAIN.as_secs());
-                status.lock().buffer.blocked = true;
-                if status.problem(PART, now(), what.clone(), &remedy) {
+                let only_we = is_read_only_for_us_alone(folder);
+                if told(status, &what, &remedy) {
                     warn!("{what}; {remedy}");
+                }
+                // An attempt that hangs is a stuck stage from now on.
+                status.beat(PART, Instant::now());
+                if only_we_cannot.replace(only_we) == Some(false) && only_we {
+                    return Err(AgentError::ReadOnlyView { path: folder.clone() });
                 }
             }
             opened => {
@@ -58,4 +70,11 @@ pub(super) async fn opened(
             () = sleep(AGAIN) => {}
         }
     }
+}
+
+/// Says that the buffer does not open, and why, in one moment; `true` when that is news.
+fn told(status: &Status, what: &str, remedy: &str) -> bool {
+    let mut state = status.lock();
+    state.buffer.blocked = true;
+    state.problem(PART, now(), what.to_owned(), remedy)
 }

@@ -1,7 +1,7 @@
 //! What systemd is told: that the agent is ready, how it is, and that it moves.
 //!
-//! Invariant: a stage that shows nothing for minutes ends the watchdog's pings, and nothing else does: neither an absent broker nor an
-//! uplink that is away.
+//! Invariant: a stage that shows nothing for minutes ends the watchdog's pings, and nothing else does: neither an absent broker, nor an
+//! uplink that is away, nor a disk that can't be used.
 //!
 //! Source: `sd_notify(3)` and `sd_watchdog_enabled(3)`.
 
@@ -59,7 +59,8 @@ impl Told {
     /// What is to be said now.
     fn news(&mut self, state: &State, now: Instant) -> Vec<NotifyState<'_>> {
         let mut news = Vec::new();
-        if state.running && !std::mem::replace(&mut self.ready, state.running) {
+        let ready = is_up(state);
+        if ready && !std::mem::replace(&mut self.ready, ready) {
             news.push(NotifyState::Ready);
         }
         if self.stopping && !std::mem::replace(&mut self.goodbye, true) {
@@ -78,16 +79,23 @@ impl Told {
     }
 }
 
+/// Whether it has started, as far as that is in its hands: a disk that can't be used is waited for like a broker.
+fn is_up(state: &State) -> bool {
+    state.running || state.buffer.blocked
+}
+
 /// How the agent is, in one line for `systemctl status`.
 fn line(state: &State, stuck: Option<&str>) -> String {
     if let Some(stage) = stuck {
         return format!("stuck: {stage} has shown nothing for minutes");
     }
-    if !state.running {
+    if !is_up(state) {
         return "starting".into();
     }
     let (activity, waiting) = (Activity::of(state).name(), state.ledger_total().buffered);
     let line = match waiting {
+        // What a buffer has is not known before it is open.
+        _ if !state.running => activity.to_owned(),
         0 => format!("{activity}; nothing waits"),
         1 => format!("{activity}; 1 reading waits"),
         many => format!("{activity}; {many} readings wait"),
@@ -126,6 +134,21 @@ mod tests {
         assert_eq!(said(&mut told, &status, now), ["WATCHDOG=1"], "nothing has changed");
         told.stopping = true;
         assert_eq!(said(&mut told, &status, now), ["STOPPING=1", "WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn an_agent_that_waits_for_its_disk_is_ready_and_says_so() {
+        let (status, now) = (Status::default(), Instant::now());
+        let mut told = Told::default();
+        status.problem("buffer", Timestamp(0), "cannot open the buffer".into(), "make room");
+        status.lock().buffer.blocked = true;
+        assert_eq!(said(&mut told, &status, now), ["READY=1", "WATCHDOG=1", "STATUS=holding; cannot open the buffer"]);
+
+        status.solved("buffer");
+        status.lock().buffer.blocked = false;
+        assert_eq!(said(&mut told, &status, now), ["WATCHDOG=1", "STATUS=starting"]);
+        status.lock().running = true;
+        assert_eq!(said(&mut told, &status, now), ["WATCHDOG=1", "STATUS=sending; nothing waits"]);
     }
 
     #[test]

@@ -83,16 +83,7 @@ impl Status {
 
     /// Says what is wrong with `part`; `true` when that is news.
     pub fn problem(&self, part: &str, now: Timestamp, what: String, remedy: &str) -> bool {
-        let mut state = self.lock();
-        let problem = state.problems.entry(part.to_owned()).or_insert_with(|| Problem {
-            since: now,
-            what: String::new(),
-            remedy: String::new(),
-        });
-        let news = problem.what != what;
-        problem.what = what;
-        remedy.clone_into(&mut problem.remedy);
-        news
+        self.lock().problem(part, now, what, remedy)
     }
 
     /// `part` is well again; `true` when it was not before.
@@ -181,6 +172,19 @@ impl Status {
 impl State {
     fn ledger(&mut self, stream: &str) -> &mut Ledger {
         &mut known(&mut self.streams, stream).ledger
+    }
+
+    /// As [`Status::problem`], for who changes something else in the same moment.
+    pub fn problem(&mut self, part: &str, now: Timestamp, what: String, remedy: &str) -> bool {
+        let problem = self.problems.entry(part.to_owned()).or_insert_with(|| Problem {
+            since: now,
+            what: String::new(),
+            remedy: String::new(),
+        });
+        let news = problem.what != what;
+        problem.what = what;
+        remedy.clone_into(&mut problem.remedy);
+        news
     }
 
     /// The clock was `moved` by so many milliseconds, and is to be trusted so far; `true` when it was not so before. What was told of

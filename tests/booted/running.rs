@@ -60,6 +60,25 @@ async fn however_often_it_crashes_systemd_starts_it_again() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_read_only_when_the_board_starts_is_waited_for_and_the_board_starts_all_the_same() {
+    let mut board = Board::running(Package::Now, settings()).await;
+    board.writes("etc/fstab", "tmpfs /var/lib/headwater tmpfs ro,uid=headwater,gid=headwater,mode=750 0 0\n");
+    board.shuts_down().await;
+    board.gateway.field.publishes(20).await; // which the broker keeps
+
+    board.boots(Network::Shared).await;
+    assert_eq!((board.unit("ActiveState").await, board.unit("SubState").await), ("active".into(), "running".into()));
+    board.shows("StatusText", |line| line.starts_with("holding; cannot open the buffer /var/lib/headwater/buffer.db")).await;
+    board.does("mount -o remount,rw /var/lib/headwater").await;
+
+    // What systemd has shown it of the file systems stays read-only, so it takes a new start, and that is its own affair.
+    board.everything_arrives().await;
+    assert_eq!(board.unit("NRestarts").await, "1");
+    let journal = board.journal().await;
+    assert!(journal.contains("/var/lib/headwater can be written now, but stays read-only for this process"), "{journal}");
+}
+
+#[tokio::test]
 async fn a_wrong_configuration_ends_it_once_and_says_where() {
     let board = Board::with(Package::Now, settings()).await;
     board.writes("etc/headwater/gateway.toml", "[buffer]\nhold = \"soon\"\n");

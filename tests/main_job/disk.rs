@@ -173,6 +173,23 @@ async fn a_disk_that_is_full_before_there_is_a_buffer_is_waited_for() {
 }
 
 #[tokio::test]
+async fn systemd_is_told_that_it_is_ready_and_waits_for_its_disk_and_that_it_goes_on() {
+    let mut gateway = Gateway::new().installs().await;
+    let Some(disk) = Disk::in_memory(&state(&gateway), 32) else { return };
+    disk.is_mounted("ro");
+    gateway.agent.is_started_by_systemd();
+
+    gateway.agent.start();
+    let ready = gateway.agent.tells_systemd("READY=1").await;
+    assert!(ready.contains("STATUS=holding; cannot open the buffer"), "{ready}");
+    gateway.agent.tells_systemd("WATCHDOG=1").await;
+    disk.is_mounted("rw");
+
+    gateway.agent.tells_systemd("STATUS=sending; nothing waits").await;
+    gateway.agent.stops().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_waits_for_its_disk_stops_when_it_is_told_to() {
     let mut gateway = Gateway::new().installs().await;
     let Some(disk) = Disk::in_memory(&state(&gateway), 32) else { return };
