@@ -18,6 +18,7 @@ use crate::support::{
     consumer::Repeats,
     eventually_within,
     gateway::{Gateway, Plan},
+    library,
     part::Part,
 };
 
@@ -145,6 +146,11 @@ impl Board {
         fs::create_dir_all(self.path("etc/systemd/system/headwater.service.d")).unwrap();
         self.writes("etc/systemd/system/headwater.service.d/test.conf", text);
         self.does("systemctl daemon-reload").await;
+    }
+
+    /// Puts a library there, whose source is in this repository.
+    pub fn has_library(&self, path: &str, source: &str) {
+        library(source, &self.path(path));
     }
 
     /// Writes a file on it.

@@ -60,6 +60,32 @@ async fn however_often_it_crashes_systemd_starts_it_again() {
 }
 
 #[tokio::test]
+async fn a_panic_is_told_in_a_line_with_the_priority_of_an_error_and_systemd_starts_the_agent_again() {
+    let mut board = Board::running(Package::Now, settings()).await;
+    board.has_library("usr/lib/clockless.so", "tests/booted/clockless.c");
+    board.has_drop_in("[Service]\nRestartSec=100ms\nEnvironment=LD_PRELOAD=/usr/lib/clockless.so\n").await;
+    board.does("systemctl restart headwater").await;
+    board.gateway.cloud.away();
+    board.gateway.field.publishes(50).await;
+    board.gateway.holds(50).await;
+
+    board.writes("run/headwater/clockless", ""); // systemd removes it with the folder when the agent has ended
+    board.shows("NRestarts", |restarts| restarts != "0").await;
+    board.shows("ActiveState", |state| state == "active").await;
+
+    let errors = board.does("journalctl --boot --no-pager --output cat --priority err _SYSTEMD_UNIT=headwater.service").await;
+    // More than one, where several threads ask at once.
+    let is_told =
+        |line: &str| line.starts_with("a bug at ") && line.contains("Invalid argument") && line.contains("please report it");
+    assert!(!errors.is_empty() && errors.lines().all(is_told), "{errors}");
+    let journal = board.journal().await;
+    assert!(journal.contains("code=killed, status=6/ABRT"), "{journal}");
+    board.gateway.cloud.back();
+    let Repeats { unmarked, .. } = board.everything_arrives().await;
+    assert_eq!(unmarked, 0);
+}
+
+#[tokio::test]
 async fn a_disk_that_is_read_only_when_the_board_starts_is_waited_for_and_the_board_starts_all_the_same() {
     let mut board = Board::running(Package::Now, settings()).await;
     board.writes("etc/fstab", "tmpfs /var/lib/headwater tmpfs ro,uid=headwater,gid=headwater,mode=750 0 0\n");

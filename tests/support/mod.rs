@@ -69,7 +69,7 @@ use std::{
     future::Future,
     io::Write,
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -141,6 +141,14 @@ fn in_repository(path: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
     assert!(path.exists(), "{} is missing; run `make tools` once", path.display());
     path
+}
+
+/// Compiles a library, whose source is in this repository, to `made`. SQLite needs a C compiler too.
+pub fn library(source: &str, made: &Path) {
+    let mut cc = std::process::Command::new("cc");
+    let ended = cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(made).arg(in_repository(source)).output();
+    let ended = ended.expect("there is a C compiler");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
 
 /// The Python that has what `tests/emulator/requirements.txt` names.

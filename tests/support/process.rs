@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{net::UnixDatagram, process::Command};
 
-use super::{DEADLINE, clock::WallClock, eventually_within, in_repository, part::Part, within};
+use super::{DEADLINE, clock::WallClock, eventually_within, library, part::Part, within};
 
 /// A variable with the words of a command that is tested in place of this build's binary: `make emulated` sets it.
 pub const UNDER_TEST: &str = "HEADWATER_UNDER_TEST";
@@ -162,13 +162,9 @@ impl Headwater {
 
     /// From the next start on this library, whose source is in this repository, stands between it and the C library.
     pub fn lives_behind(&mut self, source: &str) {
-        let library = self.dir().join("between.so");
-        // SQLite needs a C compiler too.
-        let mut cc = std::process::Command::new("cc");
-        let made = cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(in_repository(source)).output();
-        let made = made.expect("there is a C compiler");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        self.finds("LD_PRELOAD", Some(&library.to_string_lossy()));
+        let between = self.dir().join("between.so");
+        library(source, &between);
+        self.finds("LD_PRELOAD", Some(&between.to_string_lossy()));
     }
 
     /// See [`Self::gets_a_clock`].
