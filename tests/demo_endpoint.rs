@@ -1,11 +1,15 @@
 //! The local Kinesis endpoint, as Amazon's own client sees it.
 //!
-//! Other tests trust it to be as strict as the service and as unkind as an uplink; these say that it is.
+//! Other tests trust it to be as strict as the service and as unkind as an uplink; these say that it is, over TLS as everywhere.
 
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+#[path = "support/certificates.rs"]
+#[allow(dead_code, reason = "one authority is enough here")]
+mod certificates;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_sdk_kinesis::{
     Client,
@@ -19,6 +23,7 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
+use certificates::OFFICE;
 use headwater::demo::kinesis::{Endpoint, Failure, Keep, Limits, Options, ShardId};
 
 const STREAM: &str = "plant-readings";
@@ -31,20 +36,18 @@ struct Gateway {
 
 impl Gateway {
     async fn new() -> Self {
-        Self::with(Options::default(), None, "eu-west-1").await
+        Self::with(Options::default(), "eu-west-1").await
     }
 
-    async fn with(options: Options, root: Option<Vec<u8>>, region: &'static str) -> Self {
-        let cloud = Endpoint::start(options).await.unwrap();
+    async fn with(options: Options, region: &'static str) -> Self {
+        Self::facing(Endpoint::start(Options { tls: Some(OFFICE.tls.clone()), ..options }).await.unwrap(), region)
+    }
+
+    fn facing(cloud: Endpoint, region: &'static str) -> Self {
         cloud.create_stream(STREAM, 2);
-        let tls = Provider::Rustls(CryptoMode::Ring);
-        let http = match root {
-            None => Builder::new().build_http(),
-            Some(pem) => {
-                let trust = TlsContext::builder().with_trust_store(TrustStore::empty().with_pem_certificate(pem)).build().unwrap();
-                Builder::new().tls_provider(tls).tls_context(trust).build_https()
-            }
-        };
+        let roots = TrustStore::empty().with_pem_certificate(OFFICE.authority.pem());
+        let trust = TlsContext::builder().with_trust_store(roots).build().unwrap();
+        let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(trust).build_https();
         let config = aws_sdk_kinesis::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region))
@@ -131,7 +134,7 @@ async fn after_a_split_and_a_merge_puts_go_on_and_readers_find_the_children() {
 
 #[tokio::test]
 async fn a_full_shard_refuses_record_by_record_and_the_others_are_stored() {
-    let gateway = Gateway::with(Options { limits: Some(Limits::SERVICE), ..Options::default() }, None, "eu-west-1").await;
+    let gateway = Gateway::with(Options { limits: Some(Limits::SERVICE), ..Options::default() }, "eu-west-1").await;
     let full = "x".repeat((1 << 20) - 2);
     let nine = [full.as_str(); 9];
 
@@ -181,7 +184,7 @@ async fn a_stream_on_demand_can_be_told_to_ignore_keys_and_a_provisioned_one_can
 
 #[tokio::test]
 async fn a_request_signed_for_another_region_is_refused() {
-    let gateway = Gateway::with(Options::default(), None, "vpce").await;
+    let gateway = Gateway::with(Options::default(), "vpce").await;
 
     assert_eq!(gateway.code_of(&["x"]).await, "InvalidSignatureException");
 }
@@ -302,7 +305,7 @@ async fn whoever_waits_for_records_sees_them_when_they_are_there() {
 
 #[tokio::test]
 async fn a_long_run_keeps_the_last_records_and_counts_all_of_them() {
-    let gateway = Gateway::with(Options { keep: Keep::LastBytes(3), ..Options::default() }, None, "eu-west-1").await;
+    let gateway = Gateway::with(Options { keep: Keep::LastBytes(3), ..Options::default() }, "eu-west-1").await;
 
     gateway.puts(&["1", "2", "3", "4", "5"]).await.unwrap();
 
@@ -311,14 +314,9 @@ async fn a_long_run_keeps_the_last_records_and_counts_all_of_them() {
 }
 
 #[tokio::test]
-async fn with_a_certificate_it_speaks_tls_and_can_still_go_away() {
-    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let tls = tls.with_no_client_auth().with_single_cert(vec![certified.cert.der().clone()], key).unwrap();
-    let options = Options { tls: Some(Arc::new(tls)), ..Options::default() };
-    let gateway = Gateway::with(options, Some(certified.cert.pem().into_bytes()), "eu-west-1").await;
+async fn without_a_certificate_it_speaks_plain_http_as_the_demo_has_it_and_can_go_away_too() {
+    let gateway = Gateway::facing(Endpoint::start(Options::default()).await.unwrap(), "eu-west-1");
+    assert!(gateway.cloud.url().starts_with("http://"));
 
     gateway.puts(&["before"]).await.unwrap();
     gateway.cloud.away();

@@ -64,6 +64,7 @@ struct Machine {
 pub fn settings() -> Plan {
     let plan = Gateway::new().set("device.state_dir", "/var/lib/headwater").set("device.socket", format!("/{SOCKET}"));
     plan.set("device.clock_synchronized", "/run/systemd/timesync/synchronized")
+        .set("destinations.cloud.ca", "/etc/headwater/office.pem")
 }
 
 impl Board {
@@ -138,6 +139,7 @@ impl Board {
     /// Puts the configuration and the credentials where the package says.
     pub fn is_configured(&self) {
         fs::copy(self.gateway.agent.config(), self.path("etc/headwater/gateway.toml")).unwrap();
+        fs::copy(self.gateway.agent.dir().join("office.pem"), self.path("etc/headwater/office.pem")).unwrap();
         self.writes("etc/headwater/environment", "AWS_ACCESS_KEY_ID=test\nAWS_SECRET_ACCESS_KEY=test\n");
     }
 

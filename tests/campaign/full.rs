@@ -8,7 +8,7 @@ const KILOBYTE: usize = 1000;
 
 #[tokio::test]
 async fn a_lane_that_has_nothing_left_to_drop_does_not_keep_others_from_dropping() {
-    let plan = Gateway::new().set("sources.broker.payload", "bytes").window(1000).without_stream("readings");
+    let plan = Gateway::new().set("sources.broker.payload", "bytes").window(1000).without("streams.readings");
     let plan = plan.stream("quiet", "quiet").set("streams.quiet.from", vec!["broker:plant/quiet"]);
     let plan = plan.stream("loud", "loud").set("streams.loud.from", vec!["broker:plant/loud"]);
     let plan = plan.set("buffer.hold", "0s").set("buffer.memory", "1 MiB").set("buffer.max_size", "8 MiB");

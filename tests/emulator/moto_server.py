@@ -1,15 +1,23 @@
-"""Starts moto's Kinesis on a free port of loopback.
+"""Starts moto's Kinesis and Firehose on a free port of loopback, behind TLS. SERVER_PEM holds its certificate and key.
 
 Prints one line of JSON, {"address": "127.0.0.1", "port": N}, when it is ready, and serves until it is killed.
 """
 
 import json
-import threading
+import os
+import ssl
+import tempfile
 
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
 
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-address, port = server.get_host_and_port()
-print(json.dumps({"address": address, "port": port}), flush=True)
-threading.Event().wait()
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+with tempfile.NamedTemporaryFile("w") as pem:
+    pem.write(os.environ["SERVER_PEM"])
+    pem.flush()
+    tls.load_cert_chain(pem.name)
+
+moto = DomainDispatcherApplication(create_backend_app)
+server = make_server("127.0.0.1", 0, moto, threaded=True, request_handler=MotoRequestHandler, ssl_context=tls)
+print(json.dumps({"address": "127.0.0.1", "port": server.server_port}), flush=True)
+server.serve_forever()

@@ -10,7 +10,8 @@ use headwater::kinesis::{Answer, Class, Client, ClientError, PutError};
 
 use super::{
     Gateway, PATIENCE, record,
-    tls::{Authority, accept_one, secured},
+    support::certificates::Authority,
+    tls::{accept_one, secured},
 };
 
 const VPCE: &str = "vpce-0123-abcd.kinesis.eu-west-1.vpce.amazonaws.com";
@@ -43,7 +44,7 @@ impl ResolveDns for Zone {
 async fn facing_vpce() -> Gateway {
     let ours = Authority::new();
     let url = secured(ours.acceptor(VPCE, "http/1.1"), accept_one).await;
-    Gateway::facing(&url.replace("localhost", VPCE)).trusting(&ours.0.pem())
+    Gateway::facing(&url.replace("localhost", VPCE)).trusting(&ours.pem())
 }
 
 async fn puts(client: &Client) -> Result<Vec<Answer>, PutError> {

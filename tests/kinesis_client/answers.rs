@@ -3,36 +3,39 @@
 use std::{fs, time::Duration};
 
 use headwater::kinesis::{Answer, Class, PutError};
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::io::AsyncWriteExt;
 
-use super::{Gateway, PATIENCE, http, read_request, record};
+use super::{
+    Gateway, PATIENCE, http, read_request, record,
+    tls::{Secured, behind_tls},
+};
 
 /// Answers one request with `head`, then with `piece` again and again until nobody listens any more.
 async fn endless(head: &'static str, piece: Vec<u8>, pause: Duration) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        read_request(&mut connection).await.unwrap();
-        connection.write_all(head.as_bytes()).await.unwrap();
-        while connection.write_all(&piece).await.is_ok() {
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
+    behind_tls(move |mut connection: Secured| {
+        let piece = piece.clone();
+        async move {
+            read_request(&mut connection).await.unwrap();
+            connection.write_all(head.as_bytes()).await.unwrap();
+            while connection.write_all(&piece).await.is_ok() {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
             }
         }
-    });
-    url
+    })
+    .await
 }
 
 async fn answering(answer: String) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        read_request(&mut connection).await.unwrap();
-        connection.write_all(answer.as_bytes()).await.unwrap();
-    });
-    url
+    behind_tls(move |mut connection: Secured| {
+        let answer = answer.clone();
+        async move {
+            read_request(&mut connection).await.unwrap();
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await
 }
 
 /// The error and all that caused it.

@@ -23,7 +23,7 @@ async fn puts(client: &Client) -> Result<Vec<Answer>, PutError> {
 
 async fn closed() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    format!("https://{}", listener.local_addr().unwrap())
 }
 
 #[tokio::test]
@@ -44,14 +44,14 @@ async fn an_endpoint_that_takes_no_connection_gives_way_to_the_next_one() {
 #[tokio::test]
 async fn an_endpoint_that_says_nothing_or_is_somebody_else_gives_way_to_the_next_one() {
     let hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let silent = format!("http://{}", hole.local_addr().unwrap());
+    let silent = format!("https://{}", hole.local_addr().unwrap());
     let portal = Scripted::answering(super::http("200 OK", "content-type: text/html\r\n", "<html>Welcome</html>")).await;
     let proxy = Scripted::answering(super::http("502 Bad Gateway", "", "<html>502</html>")).await;
     let zonal = Scripted::accepting().await;
     let (_gateway, client) = facing(&[&silent, &portal.url, &proxy.url, &zonal.url]).await;
 
     let error = client.put("plant", vec![record("k", b"x")], Duration::from_secs(1)).await.unwrap_err();
-    assert!(matches!(error, PutError::Unknown { .. }), "{error:?}");
+    assert!(matches!(error, PutError::Unreachable { .. }), "{error:?}");
     let error = puts(&client).await.unwrap_err();
     assert!(matches!(error, PutError::Unknown { .. }), "{error:?}");
     let error = puts(&client).await.unwrap_err();

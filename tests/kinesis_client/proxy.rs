@@ -9,7 +9,8 @@ use tokio::{
 
 use super::{
     Gateway,
-    tls::{Authority, accept_one, secured},
+    support::certificates::Authority,
+    tls::{accept_one, secured},
 };
 
 /// Leads every CONNECT to `port` of this machine, and tells whereto it was asked.
@@ -41,7 +42,7 @@ async fn a_proxy_is_asked_for_the_name_and_tls_goes_through_it() {
     let direct = secured(ours.acceptor("vpce.example", "http/1.1"), accept_one).await;
     let port: u16 = direct.rsplit(':').next().unwrap().parse().unwrap();
     let (proxy, mut asked) = proxy_to(port).await;
-    let gateway = Gateway::facing("https://vpce.example").trusting(&ours.0.pem()).set(|config| {
+    let gateway = Gateway::facing("https://vpce.example").trusting(&ours.pem()).set(|config| {
         config.proxy = Some(proxy);
         config.private_only = false;
     });

@@ -14,8 +14,13 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::{ACCEPTED, Gateway, PATIENCE, header, http, read_request, record};
+use super::{
+    ACCEPTED, Gateway, PATIENCE, header, http, read_request, record,
+    support::certificates::OFFICE,
+    tls::{Secured, behind_tls},
+};
 
 /// Answers every request on `url` with the same bytes, then closes; what it was asked is in `requests`, head and body.
 pub struct Scripted {
@@ -25,7 +30,7 @@ pub struct Scripted {
 
 impl Scripted {
     pub async fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        Self::on("http://127.0.0.1:0", answer).await
+        Self::on("https://127.0.0.1:0", answer).await
     }
 
     /// One that takes each request for one of a record, and accepts it.
@@ -36,14 +41,17 @@ impl Scripted {
     /// At `url` of this machine.
     pub async fn on(url: &str, answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
-        let listener = TcpListener::bind(url.trim_start_matches("http://")).await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind(url.trim_start_matches("https://")).await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let acceptor = TlsAcceptor::from(OFFICE.tls.clone());
         let (heard, requests) = mpsc::unbounded_channel();
         tokio::spawn(async move {
-            while let Ok((mut connection, _)) = listener.accept().await {
+            while let Ok((connection, _)) = listener.accept().await {
+                let Ok(mut connection) = acceptor.accept(connection).await else { continue };
                 let Ok(request) = read_request(&mut connection).await else { continue };
                 let _ = heard.send(request);
                 let _ = connection.write_all(&answer).await;
+                let _ = connection.shutdown().await;
             }
         });
         Self { url, requests }
@@ -69,7 +77,7 @@ pub(crate) fn refusal_with(code: &str, message: &str) -> String {
 #[tokio::test]
 async fn an_endpoint_that_refuses_connections_was_sent_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let url = format!("https://{}", listener.local_addr().unwrap());
     drop(listener);
 
     let error = Gateway::facing(&url).puts(1).await.unwrap_err();
@@ -82,20 +90,17 @@ async fn an_endpoint_that_refuses_connections_was_sent_nothing() {
 #[tokio::test]
 async fn an_endpoint_whose_name_nobody_knows_was_sent_nothing() {
     // A label has at most 63 characters, so no name server needs to be asked.
-    let error = Gateway::facing(&format!("http://{}.invalid", "a".repeat(64))).puts(1).await.unwrap_err();
+    let error = Gateway::facing(&format!("https://{}.invalid", "a".repeat(64))).puts(1).await.unwrap_err();
     assert!(matches!(error, PutError::Unreachable { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_request_whose_connection_broke_in_the_middle_may_be_stored() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.unwrap();
+    let endpoint = behind_tls(|mut connection: Secured| async move {
         connection.read_exact(&mut [0; 100]).await.unwrap();
     });
 
-    let error = Gateway::facing(&url).puts(1).await.unwrap_err();
+    let error = Gateway::facing(&endpoint.await).puts(1).await.unwrap_err();
 
     assert!(matches!(error, PutError::Unknown { .. }), "{error:?}");
     assert_eq!(error.class(), Class::Away);
@@ -235,7 +240,7 @@ async fn a_request_names_stream_region_and_lane_and_carries_the_bytes() {
         })
     );
     assert_eq!(client.endpoint(), endpoint.url);
-    assert_eq!(client.address().map(|address| format!("http://{address}")), Some(endpoint.url));
+    assert_eq!(client.address().map(|address| format!("https://{address}")), Some(endpoint.url));
 }
 
 #[tokio::test]
@@ -278,7 +283,7 @@ async fn a_wrong_clock_is_learned_from_the_refusal() {
 
 #[tokio::test]
 async fn a_secret_that_is_not_there_is_found_before_anything_is_sent() {
-    let gateway = Gateway::facing("http://127.0.0.1:1");
+    let gateway = Gateway::facing("https://127.0.0.1:1");
     fs::remove_file(gateway.folder.path().join("secret")).unwrap();
 
     let error = Client::open(&gateway.config).await.unwrap_err();

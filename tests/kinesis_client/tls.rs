@@ -1,10 +1,8 @@
 //! An endpoint behind TLS, as they all are in the field.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use headwater::kinesis::{Answer, PutError};
-use rcgen::{CertifiedIssuer, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -13,33 +11,17 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{ACCEPTED, Gateway, PATIENCE, http, read_request, record};
+use super::{
+    ACCEPTED, Gateway, PATIENCE, http, read_request, record,
+    support::certificates::{Authority, OFFICE},
+};
 
-pub struct Authority(pub CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    pub fn new() -> Self {
-        let mut params = rcgen::CertificateParams::new([]).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    pub fn acceptor(&self, name: &str, protocol: &str) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
-        let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], private)
-            .unwrap();
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        TlsAcceptor::from(Arc::new(config))
-    }
+/// What stands behind the TLS of all endpoints here, and does `what` with every connection, one after the other.
+pub async fn behind_tls<F: Future<Output = ()> + Send>(what: impl Fn(Secured) -> F + Send + 'static) -> String {
+    secured(TlsAcceptor::from(OFFICE.tls.clone()), what).await
 }
 
-/// A TLS endpoint with a certificate for `name`, which does `what` with every connection.
+/// The same with the certificate of another authority, or for another name than `localhost`.
 pub async fn secured<F: Future<Output = ()> + Send>(acceptor: TlsAcceptor, what: impl Fn(Secured) -> F + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -69,10 +51,10 @@ async fn the_configured_roots_decide_whom_we_talk_to() {
     let (ours, foreign) = (Authority::new(), Authority::new());
     let endpoint = secured(ours.acceptor("localhost", "http/1.1"), accept_one).await;
 
-    let answers = Gateway::facing(&endpoint).trusting(&ours.0.pem()).puts(1).await.unwrap();
+    let answers = Gateway::facing(&endpoint).trusting(&ours.pem()).puts(1).await.unwrap();
     assert!(matches!(&answers[..], [Answer::Accepted { .. }]), "{answers:?}");
 
-    let error = Gateway::facing(&endpoint).trusting(&foreign.0.pem()).puts(1).await.unwrap_err();
+    let error = Gateway::facing(&endpoint).trusting(&foreign.pem()).puts(1).await.unwrap_err();
     assert!(matches!(error, PutError::Unreachable { .. }), "{error:?}");
 }
 
@@ -81,7 +63,7 @@ async fn a_certificate_for_another_name_is_refused_before_anything_is_sent() {
     let ours = Authority::new();
     let endpoint = secured(ours.acceptor("kinesis.eu-west-1.amazonaws.com", "http/1.1"), accept_one).await;
 
-    let error = Gateway::facing(&endpoint).trusting(&ours.0.pem()).puts(1).await.unwrap_err();
+    let error = Gateway::facing(&endpoint).trusting(&ours.pem()).puts(1).await.unwrap_err();
 
     assert!(matches!(error, PutError::Unreachable { .. }), "{error:?}");
 }
@@ -98,7 +80,7 @@ async fn a_connection_that_did_not_answer_is_not_used_again() {
         }
     })
     .await;
-    let gateway = Gateway::facing(&endpoint).trusting(&ours.0.pem());
+    let gateway = Gateway::facing(&endpoint).trusting(&ours.pem());
     let client = gateway.client().await;
 
     for _ in 0..2 {
@@ -131,7 +113,7 @@ async fn an_endpoint_that_speaks_nothing_newer_than_tls_1_1_is_refused() {
         heard.send(alert).unwrap();
     });
 
-    let error = Gateway::facing(&url).trusting(&Authority::new().0.pem()).puts(1).await.unwrap_err();
+    let error = Gateway::facing(&url).trusting(&Authority::new().pem()).puts(1).await.unwrap_err();
 
     assert!(matches!(error, PutError::Unreachable { .. }), "{error:?}");
     let alert = alerts.recv().await.unwrap();

@@ -16,7 +16,8 @@ use super::{
     Gateway, PATIENCE,
     addresses::Zone,
     http, read_request, record,
-    tls::{Authority, Secured, accept_one, secured},
+    support::certificates::Authority,
+    tls::{Secured, accept_one, behind_tls, secured},
 };
 
 /// Of layers that a person at the gateway has never heard of.
@@ -45,10 +46,10 @@ async fn greets(greeting: &'static [u8]) -> String {
     format!("https://localhost:{port}")
 }
 
-/// An endpoint that reads a request and says these bytes, whatever they are, and the gateway that believes its certificate.
+/// A gateway that faces an endpoint which reads a request and says these bytes, whatever they are.
 async fn answers(bytes: impl Into<Vec<u8>>) -> Gateway {
-    let (ours, bytes) = (Authority::new(), bytes.into());
-    let endpoint = secured(ours.acceptor("localhost", "http/1.1"), move |mut connection: Secured| {
+    let bytes = bytes.into();
+    let endpoint = behind_tls(move |mut connection: Secured| {
         let bytes = bytes.clone();
         async move {
             if read_request(&mut connection).await.is_ok() {
@@ -56,20 +57,20 @@ async fn answers(bytes: impl Into<Vec<u8>>) -> Gateway {
             }
         }
     });
-    Gateway::facing(&endpoint.await).trusting(&ours.0.pem())
+    Gateway::facing(&endpoint.await)
 }
 
 #[tokio::test]
 async fn of_a_connection_that_does_not_come_about() {
     let ours = Authority::new();
-    let told = async |endpoint: &str| Gateway::facing(endpoint).trusting(&ours.0.pem()).puts(1).await.unwrap_err();
+    let told = async |endpoint: &str| Gateway::facing(endpoint).trusting(&ours.pem()).puts(1).await.unwrap_err();
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = format!("https://{}", listener.local_addr().unwrap());
     drop(listener);
     tells(&told(&closed).await, &[&closed, "out of reach: the connection is refused"], "check the port");
 
-    let nobody = Gateway::facing("https://kinesis.plant.example").trusting(&ours.0.pem());
+    let nobody = Gateway::facing("https://kinesis.plant.example").trusting(&ours.pem());
     let client = Client::open_asking(&nobody.config, Zone::with(&[])).await.unwrap();
     let error = client.put("plant", vec![record("k", b"x")], PATIENCE).await.unwrap_err();
     tells(&error, &["no name server knows kinesis.plant.example"], "`resolve`");
@@ -103,9 +104,8 @@ async fn of_an_answer_that_is_none() {
 
 #[tokio::test]
 async fn of_an_answer_that_does_not_come() {
-    let ours = Authority::new();
     let (asked, mut requests) = mpsc::unbounded_channel();
-    let endpoint = secured(ours.acceptor("localhost", "http/1.1"), move |mut connection: Secured| {
+    let endpoint = behind_tls(move |mut connection: Secured| {
         let asked = asked.clone();
         async move {
             let request = read_request(&mut connection).await;
@@ -113,7 +113,7 @@ async fn of_an_answer_that_does_not_come() {
             std::future::pending::<()>().await;
         }
     });
-    let gateway = Gateway::facing(&endpoint.await).trusting(&ours.0.pem());
+    let gateway = Gateway::facing(&endpoint.await);
 
     // The handshake has to fit into it.
     let error = gateway.client().await.put("plant", vec![record("k", b"x")], Duration::from_millis(9100)).await.unwrap_err();

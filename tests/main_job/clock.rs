@@ -9,7 +9,7 @@ use std::{
 use headwater::{clock, demo::kinesis::Counts};
 
 use crate::support::{
-    certificates::Authority,
+    certificates::OFFICE,
     consumer::{ONCE, Reading},
     gateway::{Gateway, Plan},
     process::Picture,
@@ -141,11 +141,9 @@ async fn a_clock_that_is_an_hour_off_costs_one_refused_request_and_the_status_sa
 
 #[tokio::test]
 async fn a_clock_before_the_certificates_validity_is_called_wrong_and_readings_go_out_when_it_is_set() {
-    let office = Authority::new();
-    let server = office.server_config_from(SystemTime::now() - Duration::from_hours(24));
+    let server = OFFICE.authority.server_config_from(SystemTime::now() - Duration::from_hours(24));
     let plan = Gateway::new().with_a_clock().set("buffer.hold", "50ms").cloud(|cloud| cloud.tls = Some(Arc::new(server)));
-    let mut gateway = plan.set("destinations.cloud.ca", "{dir}/office.pem").installs().await;
-    fs::write(gateway.agent.dir().join("office.pem"), office.pem()).unwrap();
+    let mut gateway = plan.installs().await;
     gateway.agent.clock().is_off_by(-30 * 24 * HOUR);
     gateway.agent.start();
     gateway.field.is_listened_to().await;

@@ -1,18 +1,14 @@
 //! A stream that leads to Amazon Data Firehose instead: the same promises, another form.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use headwater::demo::kinesis::{Failure, Limits};
 
-use crate::{
-    support::{
-        certificates::Authority,
-        cloud::{DELIVERY, taken_apart},
-        consumer::{ONCE, Reading},
-        gateway::Gateway,
-        moto::Moto,
-    },
-    tls::secret_file,
+use crate::support::{
+    cloud::{DELIVERY, taken_apart},
+    consumer::{ONCE, Reading},
+    gateway::Gateway,
+    moto::Moto,
 };
 
 /// Where the service takes records apart, it takes so many out of one.
@@ -20,18 +16,7 @@ const MOST_LINES: usize = 500;
 
 #[tokio::test]
 async fn readings_arrive_in_firehose_over_tls_as_lines_of_json_exactly_once_and_in_order() {
-    let office = Authority::new();
-    let mut gateway = Gateway::new()
-        .into_firehose()
-        .set("streams.readings.encoding", "json")
-        .window(200)
-        .cloud(|cloud| cloud.tls = Some(Arc::new(office.server_config())))
-        .set("destinations.cloud.ca", "{dir}/office.pem")
-        .installs()
-        .await;
-    secret_file(&gateway.agent.dir().join("office.pem"), &office.pem());
-    gateway.agent.start();
-    gateway.field.is_listened_to().await;
+    let mut gateway = Gateway::new().into_firehose().set("streams.readings.encoding", "json").window(200).starts().await;
 
     gateway.field.publishes(100).await;
     gateway.agent.shows("they are delivered", |status| status.count("/ledger/delivered") == 100).await.balances();

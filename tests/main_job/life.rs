@@ -108,7 +108,7 @@ async fn an_absent_broker_port_name_or_endpoint_delays_nothing() {
         .set("sources.unplugged.topic", "nothing")
         .set("destinations.closed.kind", "kinesis")
         .set("destinations.closed.region", "eu-west-1")
-        .set("destinations.closed.endpoint", format!("http://127.0.0.1:{nobody}"))
+        .set("destinations.closed.endpoint", format!("https://127.0.0.1:{nobody}"))
         .set("destinations.unknown.kind", "kinesis")
         .set("destinations.unknown.region", "eu-west-1")
         .set("destinations.unknown.endpoint", "https://kinesis.invalid");

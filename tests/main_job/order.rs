@@ -114,7 +114,7 @@ async fn a_stream_that_is_renamed_keeps_what_it_has_under_its_old_name_until_tha
     gateway.holds(100).await;
 
     gateway.agent.stops().await;
-    gateway.is_configured(|plan| plan.without_stream("readings").stream("renamed", "plant-renamed"));
+    gateway.is_configured(|plan| plan.without("streams.readings").stream("renamed", "plant-renamed"));
     gateway.cloud.create_stream("plant-renamed", 1);
     gateway.agent.start();
     gateway.field.is_listened_to().await;
@@ -126,7 +126,7 @@ async fn a_stream_that_is_renamed_keeps_what_it_has_under_its_old_name_until_tha
     assert_eq!(status.count("/streams/readings/ledger/buffered"), 100);
     status.balances();
     gateway.agent.stops().await;
-    gateway.is_configured(|plan| plan.without_stream("renamed").stream("readings", crate::support::cloud::STREAM));
+    gateway.is_configured(|plan| plan.without("streams.renamed").stream("readings", crate::support::cloud::STREAM));
     gateway.agent.start();
 
     gateway.agent.shows("the old name drains", |status| status.count("/streams/readings/ledger/delivered") == 100).await;
@@ -144,7 +144,7 @@ async fn a_stream_that_left_the_configuration_keeps_what_it_has_until_it_is_back
     gateway.holds(200).await;
 
     gateway.agent.stops().await;
-    gateway.is_configured(|plan| plan.without_stream("copies"));
+    gateway.is_configured(|plan| plan.without("streams.copies"));
     gateway.agent.start();
     gateway.cloud.back();
     let status = gateway.agent.shows("the other one drains", |status| status.count("/ledger/buffered") == 100).await;

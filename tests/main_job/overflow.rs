@@ -193,7 +193,7 @@ async fn the_notice_survives_a_power_cut_and_is_sent_again_when_its_record_is_re
 
 #[tokio::test]
 async fn both_independent_decoders_read_notices_and_what_is_left_between_them() {
-    let mut plan = small_buffer().set("buffer.when_full", "thin").without_stream("readings");
+    let mut plan = small_buffer().set("buffer.when_full", "thin").without("streams.readings");
     let streams = ["cbor-one", "json-keyed"];
     for stream in streams {
         let of = |key: &str| format!("streams.{stream}.{key}");

@@ -9,28 +9,24 @@ use crate::support::{certificates::Authority, consumer::ONCE, gateway::Gateway, 
 
 #[tokio::test]
 async fn readings_arrive_over_tls_with_client_certificate_and_password_in_and_a_private_ca_out() {
-    let (plant, office) = (Authority::new(), Authority::new());
+    let plant = Authority::new();
     let plan = Gateway::new()
         .broker(|broker| broker.tls(&plant, Clients::WithCertificate).password("gateway", "open sesame"))
-        .cloud(|cloud| cloud.tls = Some(Arc::new(office.server_config())))
         .set("sources.broker.ca", "{dir}/plant.pem")
         .set("sources.broker.client_cert", "{dir}/gateway.pem")
         .set("sources.broker.client_key", "{dir}/gateway.key")
         .set("sources.broker.username", "gateway")
         .set("sources.broker.password_file", "{dir}/password")
-        .set("destinations.cloud.ca", "{dir}/office.pem")
         .set("destinations.cloud.credentials.kind", "static")
         .set("destinations.cloud.credentials.access_key_id", "AKID")
         .set("destinations.cloud.credentials.secret_access_key_file", "{dir}/secret");
     let mut gateway = plan.installs().await;
     let (certificate, key) = plant.client("gateway");
-    let office_pem = office.pem();
     let files = [
         ("plant.pem", plant.pem()),
         ("gateway.pem", certificate.clone()),
         ("gateway.key", key.clone()),
         ("password", "open sesame\n".to_owned()),
-        ("office.pem", office_pem),
         ("secret", "secret\n".to_owned()),
     ];
     files.iter().for_each(|(name, content)| secret_file(&gateway.agent.dir().join(name), content));

@@ -1,9 +1,34 @@
 //! Certificates that live as long as a test.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, LazyLock},
+    time::SystemTime,
+};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio_rustls::TlsAcceptor;
+
+/// Who vouches for every endpoint of a test process, unless the test is about whom the agent believes. Made once: most tests need it.
+pub static OFFICE: LazyLock<Office> = LazyLock::new(|| {
+    let authority = Authority::new();
+    let (certificate, key) = authority.server();
+    let tls = Arc::new(config_of(&(certificate.clone(), key.clone())));
+    Office { authority, server: certificate + &key, tls }
+});
+
+/// An authority, and the certificate of a server called `localhost` and 127.0.0.1.
+pub struct Office {
+    /// Whom the agent believes.
+    pub authority: Authority,
+    /// The server's certificate and its key, PEM, for one of another language.
+    pub server: String,
+    /// The same for one of ours.
+    pub tls: Arc<ServerConfig>,
+}
 
 /// An authority that nobody else trusts.
 pub struct Authority {
@@ -33,12 +58,19 @@ impl Authority {
     }
 
     /// TLS for a server that is called `localhost` and 127.0.0.1.
-    pub fn server_config(&self) -> rustls::ServerConfig {
+    pub fn server_config(&self) -> ServerConfig {
         config_of(&self.server())
     }
 
+    /// TLS for a server with this name, which speaks this protocol.
+    pub fn acceptor(&self, name: &str, protocol: &str) -> TlsAcceptor {
+        let mut config = config_of(&self.server_called(name));
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// The same with a certificate that is valid from that time on.
-    pub fn server_config_from(&self, time: SystemTime) -> rustls::ServerConfig {
+    pub fn server_config_from(&self, time: SystemTime) -> ServerConfig {
         let names = ["localhost", "127.0.0.1"];
         let change = |params: &mut CertificateParams| params.not_before = time.into();
         config_of(&self.sign_with("localhost", &names, ExtendedKeyUsagePurpose::ServerAuth, change))
@@ -82,9 +114,9 @@ impl Authority {
 }
 
 /// TLS with this certificate and key.
-fn config_of((certificate, key): &(String, String)) -> rustls::ServerConfig {
+fn config_of((certificate, key): &(String, String)) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider);
+    let builder = ServerConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().expect("ring has them all").with_no_client_auth();
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("it was just made")];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("it was just made");

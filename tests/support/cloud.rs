@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::Deref};
 use headwater::demo::kinesis::{Endpoint, Options, Store, StoredRecord, oracle};
 
 use super::{
+    certificates::OFFICE,
     consumer::{Consumer, Notice, Reading},
     within,
 };
@@ -29,8 +30,9 @@ impl Deref for Cloud {
 }
 
 impl Cloud {
-    /// Starts it with [`STREAM`] and [`DELIVERY`] in it.
-    pub async fn start(options: Options, shards: u32) -> Self {
+    /// Starts it with [`STREAM`] and [`DELIVERY`] in it, behind the TLS of [`OFFICE`] unless it has its own.
+    pub async fn start(mut options: Options, shards: u32) -> Self {
+        options.tls.get_or_insert_with(|| OFFICE.tls.clone());
         let endpoint = Endpoint::start(options).await.expect("loopback has a free port");
         endpoint.create_stream(STREAM, shards);
         endpoint.create_firehose(DELIVERY);

@@ -2,11 +2,14 @@
 //!
 //! Nouns are the places, verbs what happens there. Invariant: each installation is alone: its own broker, line, endpoint and folder.
 
+use std::fs;
+
 use headwater::demo::kinesis::Options;
 use toml::{Table, Value};
 
 use super::{
     cable::Cable,
+    certificates::OFFICE,
     cloud::{Cloud, DELIVERY, STREAM},
     consumer::{ONCE, Repeats},
     eventually,
@@ -41,7 +44,7 @@ pub struct Plan {
 }
 
 impl Gateway {
-    /// One broker, one stream, and defaults but for `linger`, so that tests wait less.
+    /// One broker, one stream behind TLS, and defaults but for `linger`, so that tests wait less.
     #[expect(clippy::new_ret_no_self, reason = "reads as a sentence: Gateway::new().set(\"buffer.hold\", \"0s\").starts()")]
     pub fn new() -> Plan {
         let plan = Plan {
@@ -66,6 +69,7 @@ impl Gateway {
             .set("sources.broker.topics", vec!["plant/#"])
             .set("destinations.cloud.kind", "kinesis")
             .set("destinations.cloud.region", "eu-west-1")
+            .set("destinations.cloud.ca", "{dir}/office.pem")
             .stream("readings", STREAM)
     }
 
@@ -135,10 +139,12 @@ impl Plan {
         self
     }
 
-    /// Takes a stream out of the configuration.
-    pub fn without_stream(mut self, name: &str) -> Self {
-        let streams = self.settings.get_mut("streams").and_then(Value::as_table_mut);
-        streams.expect("there are streams").remove(name).expect("it is there");
+    /// Takes a setting or a table out of the configuration, by its path.
+    pub fn without(mut self, path: &str) -> Self {
+        let (tables, key) = path.rsplit_once('.').expect("settings are in tables");
+        let inner = |table, name| Table::get_mut(table, name).and_then(Value::as_table_mut);
+        let table = tables.split('.').try_fold(&mut self.settings, inner);
+        table.and_then(|table| table.remove(key)).expect("it is there");
         self
     }
 
@@ -222,6 +228,7 @@ impl Plan {
             defaults = defaults.or("sources.scale.port", field.line.path().display().to_string());
         }
         let mut agent = Headwater::configured(&defaults.settings.to_string());
+        fs::write(agent.dir().join("office.pem"), OFFICE.authority.pem()).expect("the temp dir can be written");
         if clock {
             agent.gets_a_clock();
         }

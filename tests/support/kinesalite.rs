@@ -6,7 +6,7 @@ use std::ops::Deref;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{in_repository, kinesis::Endpoint, part::Part};
+use super::{certificates::OFFICE, in_repository, kinesis::Endpoint, part::Part};
 
 /// An endpoint of this test's own, in memory.
 pub struct Kinesalite {
@@ -23,16 +23,11 @@ impl Deref for Kinesalite {
 }
 
 impl Kinesalite {
-    /// Starts it on a free port; it answers when this returns.
+    /// Starts it on a free port, behind TLS; it answers when this returns.
     pub async fn start() -> Self {
-        Self::start_on(0).await
-    }
-
-    /// Starts it, empty, where another one was before.
-    pub async fn start_on(port: u16) -> Self {
         in_repository("tests/emulator/node_modules/kinesalite");
         let script = in_repository("tests/emulator/kinesalite.js");
-        let child = Part::start("kinesalite", Command::new("node").arg(script).arg(port.to_string()));
+        let child = Part::start("kinesalite", Command::new("node").arg(script).env("SERVER_PEM", &OFFICE.server));
         Self { endpoint: Endpoint::on(announced_port(&child).await), part: child }
     }
 

@@ -8,7 +8,12 @@ use aws_sdk_kinesis::{
     types::{ShardIteratorType, StreamStatus},
 };
 
-use super::{DEADLINE, eventually, within};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+
+use super::{DEADLINE, certificates::OFFICE, eventually, within};
 
 /// The region that everything here is in.
 pub const REGION: &str = "eu-west-1";
@@ -41,14 +46,17 @@ impl Deref for Endpoint {
 }
 
 impl Endpoint {
-    /// The one that listens on this port of loopback, without TLS.
+    /// The one that listens on this port of loopback, with the certificate of [`OFFICE`].
     pub fn on(port: u16) -> Self {
-        let url = format!("http://127.0.0.1:{port}");
+        let url = format!("https://127.0.0.1:{port}");
+        let roots = TrustStore::empty().with_pem_certificate(OFFICE.authority.pem());
+        let trust = TlsContext::builder().with_trust_store(roots).build().expect("it was made here");
+        let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(trust);
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(REGION))
             .endpoint_url(&url)
-            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .http_client(http.build_https())
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().operation_timeout(DEADLINE).build())

@@ -21,7 +21,7 @@
 //! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
 //! | [`iot`] | the credentials provider of AWS IoT |
 //! | [`site`] | a gateway with a device certificate, and that provider |
-//! | [`certificates`] | an authority, and what it signs, for TLS |
+//! | [`certificates`] | an authority, and what it signs, for TLS; every endpoint here is behind it |
 //! | [`disk`] | a small file system for a gateway's state, full or broken on command; takes root |
 //! | [`part`] | any child process: what it said, how it ended |
 //!

@@ -1,15 +1,18 @@
 //! Kinesis as PyPI's `moto` understands it: it knows stream ARNs. Its shards end one hash key early, and after a split it goes on
 //! filling the parent, so tests of resharding use [`super::kinesalite`]. It knows Firehose too, and the bucket that one delivers to.
 
-use std::ops::Deref;
+use std::{io::Write, ops::Deref};
 
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-use super::{in_repository, kinesalite::announced_port, kinesis::Endpoint, part::Part, python, within};
+use super::{certificates::OFFICE, in_repository, kinesalite::announced_port, kinesis::Endpoint, part::Part, python, within};
 
 /// An endpoint of this test's own, in memory.
 pub struct Moto {
     endpoint: Endpoint,
+    /// Whom its clients believe.
+    ca: NamedTempFile,
     part: Part,
 }
 
@@ -22,10 +25,14 @@ impl Deref for Moto {
 }
 
 impl Moto {
-    /// Starts it on a free port; it answers when this returns.
+    /// Starts it on a free port, behind TLS; it answers when this returns.
     pub async fn start() -> Self {
-        let part = Part::start("moto", Command::new(python()).arg(in_repository("tests/emulator/moto_server.py")));
-        Self { endpoint: Endpoint::on(announced_port(&part).await), part }
+        let mut ca = NamedTempFile::new().expect("a temp file can be made");
+        ca.write_all(OFFICE.authority.pem().as_bytes()).expect("the temp file can be written");
+        let mut command = Command::new(python());
+        let part =
+            Part::start("moto", command.arg(in_repository("tests/emulator/moto_server.py")).env("SERVER_PEM", &OFFICE.server));
+        Self { endpoint: Endpoint::on(announced_port(&part).await), ca, part }
     }
 
     /// Creates a Firehose stream that delivers to a new bucket.
@@ -42,7 +49,8 @@ impl Moto {
 
     async fn firehose<const N: usize>(&self, args: [&str; N]) -> String {
         let mut command = Command::new(python());
-        let output = command.arg(in_repository("tests/emulator/firehose.py")).args(args).kill_on_drop(true).output();
+        command.arg(in_repository("tests/emulator/firehose.py")).args(args).env("AWS_CA_BUNDLE", self.ca.path());
+        let output = command.kill_on_drop(true).output();
         let output = within("firehose.py ends", || format!("{args:?}"), output).await.expect("python is there");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("it prints text")

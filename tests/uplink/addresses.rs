@@ -1,9 +1,6 @@
 //! What leads to a public address is not sent to, whichever part of the agent would send.
 
-use crate::{
-    installed,
-    support::{consumer::ONCE, free_port, gateway::Gateway, process::Picture},
-};
+use crate::support::{consumer::ONCE, free_port, gateway::Gateway, process::Picture};
 
 /// 198.51.100.7, which is for documentation, as `inet_aton(3)` reads it and no parser of ours does. Source: RFC 5737.
 /// Without TLS, which takes no such name.
@@ -11,7 +8,8 @@ const PUBLIC: &str = "http://3325256711";
 
 #[tokio::test]
 async fn endpoint_name_resolves_to_a_public_address_nothing_is_sent_and_the_status_names_the_usual_causes() {
-    let mut gateway = Gateway::new().set("destinations.cloud.endpoint", PUBLIC).installs().await;
+    let plan = Gateway::new().set("destinations.cloud.endpoint", PUBLIC).without("destinations.cloud.ca");
+    let mut gateway = plan.installs().await;
     gateway.agent.start();
     gateway.field.is_listened_to().await;
     gateway.field.publishes(10).await;
@@ -33,7 +31,7 @@ async fn endpoint_name_resolves_to_a_public_address_nothing_is_sent_and_the_stat
 
     gateway.agent.stops().await;
     let url = gateway.cloud.url().to_owned();
-    gateway.is_configured(|plan| plan.set("destinations.cloud.endpoint", url));
+    gateway.is_configured(|plan| plan.set("destinations.cloud.endpoint", url).set("destinations.cloud.ca", "{dir}/office.pem"));
     gateway.agent.start();
     assert_eq!(gateway.everything_arrives().await, ONCE);
     gateway.agent.stops().await;
@@ -41,7 +39,7 @@ async fn endpoint_name_resolves_to_a_public_address_nothing_is_sent_and_the_stat
 
 #[tokio::test]
 async fn credentials_are_not_asked_for_at_an_address_that_is_not_private() {
-    let mut gateway = installed(Gateway::new()).await;
+    let mut gateway = Gateway::new().installs().await;
     gateway.agent.finds("AWS_ACCESS_KEY_ID", None);
     gateway.agent.finds("AWS_SECRET_ACCESS_KEY", None);
     // A container's endpoint is link-local: 169.254.170.2.
@@ -59,7 +57,7 @@ async fn credentials_are_not_asked_for_at_an_address_that_is_not_private() {
 
 #[tokio::test]
 async fn readings_go_by_the_next_endpoint_when_the_first_one_is_gone_and_the_status_says_so() {
-    let mut gateway = installed(Gateway::new()).await;
+    let mut gateway = Gateway::new().installs().await;
     let (gone, there) = (format!("https://127.0.0.1:{}", free_port()), gateway.cloud.url().to_owned());
     gateway.is_configured(|plan| plan.set("destinations.cloud.endpoint", vec![gone.clone(), there.clone()]));
     gateway.agent.start();

@@ -3,7 +3,7 @@
 //! The gateway lives faster than the test, and has a destination of its own for every fault, several times, so that thousands of
 //! requests fail although each waits as long as it has to.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use headwater::demo::kinesis::{Endpoint, Failure, Options};
 use tokio::{
@@ -11,17 +11,14 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{
-    installed,
-    support::{
-        certificates::Authority,
-        cloud::{Cloud, STREAM},
-        consumer::ONCE,
-        eventually, free_port,
-        gateway::{Gateway, Plan},
-        haste::Haste,
-        line::Line,
-    },
+use crate::support::{
+    certificates::Authority,
+    cloud::{Cloud, STREAM},
+    consumer::ONCE,
+    eventually, free_port,
+    gateway::{Gateway, Plan},
+    haste::Haste,
+    line::Line,
 };
 
 /// Destinations of each fault.
@@ -81,15 +78,16 @@ struct Side {
 }
 
 impl Side {
-    async fn new(fault: Fault, nth: usize, office: &Authority) -> Self {
-        let cloud = Cloud::start(behind_tls(office), 1).await;
+    async fn new(fault: Fault, nth: usize) -> Self {
+        let cloud = Cloud::start(Options { limits: None, ..Options::default() }, 1).await;
         let line = Line::to(cloud.address().port());
         let mut impostor = None;
         match fault {
             Fault::Cut => line.breaks(),
             Fault::BlackHole => line.falls_silent(),
             Fault::Impostor => {
-                let stranger = Endpoint::start(behind_tls(&Authority::new())).await.unwrap();
+                let tls = Some(Arc::new(Authority::new().server_config()));
+                let stranger = Endpoint::start(Options { tls, ..Options::default() }).await.unwrap();
                 line.leads_to(stranger.address().port());
                 impostor = Some(stranger);
             }
@@ -127,10 +125,6 @@ impl Side {
     }
 }
 
-fn behind_tls(office: &Authority) -> Options {
-    Options { limits: None, tls: Some(Arc::new(office.server_config())), ..Options::default() }
-}
-
 /// Waits until each has been tried so often.
 async fn each_is_tried(sides: &[Side], least: u64) {
     eventually(format_args!("{least} attempts each"), async || {
@@ -146,16 +140,14 @@ fn all(sides: &[Side]) -> u64 {
 
 #[tokio::test]
 async fn an_hour_of_whatever_fault_costs_no_memory_no_processor_and_no_attempt_before_its_time_and_then_the_backlog_drains() {
-    let office = Authority::new();
     let mut sides = Vec::new();
     for fault in FAULTS {
         for nth in 0..EACH {
-            sides.push(Side::new(fault, nth, &office).await);
+            sides.push(Side::new(fault, nth).await);
         }
     }
     let plan = sides.iter().fold(Gateway::new(), |plan, side| side.is_in(plan));
     let mut gateway = plan.installs().await;
-    fs::write(gateway.agent.dir().join("office.pem"), office.pem()).unwrap();
     let mut haste = Haste::of(&mut gateway.agent);
     gateway.agent.start();
     gateway.field.is_listened_to().await;
@@ -215,7 +207,7 @@ async fn an_hour_of_whatever_fault_costs_no_memory_no_processor_and_no_attempt_b
 #[tokio::test]
 async fn what_a_full_shard_refuses_of_the_upload_is_counted_to_the_byte() {
     let listen = format!("127.0.0.1:{}", free_port());
-    let mut gateway = installed(Gateway::new().set("http.listen", listen.clone())).await;
+    let mut gateway = Gateway::new().set("http.listen", listen.clone()).installs().await;
     gateway.cloud.fail_next(5, Failure::RefuseEvery(2));
     gateway.agent.start();
     gateway.field.is_listened_to().await;

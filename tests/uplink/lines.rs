@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    behind_a_line, installed,
+    behind_a_line,
     support::{
         clock_now,
         consumer::ONCE,
@@ -136,7 +136,7 @@ async fn a_backlog_drains_over_a_network_that_is_thin_and_far_and_loses_packets(
         return eprintln!("this kernel can't shape, so the line of the test above has to do: {why}");
     }
     // The field is reached by a serial line: there is no broker in the gateway's namespace.
-    let mut gateway = installed(Gateway::new().with_scale().set("sources.broker.enabled", false)).await;
+    let mut gateway = Gateway::new().with_scale().set("sources.broker.enabled", false).installs().await;
     let line = Line::from(network.listens(), gateway.cloud.address().port());
     line.is_slow(u64::MAX, FAR);
     gateway.is_configured(|plan| {

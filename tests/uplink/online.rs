@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use crate::{
-    behind_a_line, installed,
+    behind_a_line,
     support::{
         certificates::Authority,
         cloud::STREAM,
@@ -30,7 +30,7 @@ fn has_line(said: &str, parts: &[&str]) {
 
 #[tokio::test]
 async fn everything_that_the_agent_needs_is_tried_beside_it_and_nothing_is_left_behind() {
-    let mut gateway = installed(Gateway::new().with_scale()).await;
+    let mut gateway = Gateway::new().with_scale().installs().await;
     gateway.agent.start();
     gateway.field.is_listened_to().await;
 
@@ -61,7 +61,7 @@ async fn each_part_that_fails_has_a_line_that_says_what_to_do_and_the_others_are
         .with_scale()
         .set("sources.scale.port", "{dir}/unplugged")
         .set("destinations.cloud.endpoint", vec![format!("https://127.0.0.1:{}", free_port()), "https://3325256711".to_owned()]);
-    let gateway = installed(plan).await;
+    let gateway = plan.installs().await;
 
     let (code, said) = checks(&gateway.agent, &[]).await;
 
@@ -75,7 +75,7 @@ async fn each_part_that_fails_has_a_line_that_says_what_to_do_and_the_others_are
 
 #[tokio::test]
 async fn a_stream_that_is_not_there_and_a_certificate_that_nobody_vouches_for_are_found() {
-    let gateway = installed(Gateway::new().set("streams.readings.stream", "absent")).await;
+    let gateway = Gateway::new().set("streams.readings.stream", "absent").installs().await;
     let (code, said) = checks(&gateway.agent, &[]).await;
     assert_eq!(code, Some(1), "{said}");
     has_line(&said, &["WRONG cloud", "stream absent", "does not exist", "check `stream`"]);
@@ -103,7 +103,7 @@ async fn a_file_that_only_the_service_has_is_missing_with_the_command_that_gives
     let plan = Gateway::new().set("destinations.cloud.credentials.kind", "static");
     let plan = plan.set("destinations.cloud.credentials.access_key_id", "test");
     let secret = "$CREDENTIALS_DIRECTORY/aws-secret";
-    let gateway = installed(plan.set("destinations.cloud.credentials.secret_access_key_file", secret)).await;
+    let gateway = plan.set("destinations.cloud.credentials.secret_access_key_file", secret).installs().await;
 
     let (code, said) = checks(&gateway.agent, &[]).await;
 
@@ -113,7 +113,7 @@ async fn a_file_that_only_the_service_has_is_missing_with_the_command_that_gives
 
 #[tokio::test]
 async fn a_configuration_with_mistakes_is_not_tried() {
-    let gateway = installed(Gateway::new().set("buffer.hold", 5)).await;
+    let gateway = Gateway::new().set("buffer.hold", 5).installs().await;
 
     let (code, said) = checks(&gateway.agent, &[]).await;
 
@@ -124,7 +124,7 @@ async fn a_configuration_with_mistakes_is_not_tried() {
 
 #[tokio::test]
 async fn a_folder_that_readings_go_to_is_looked_at_and_not_made() {
-    let gateway = installed(Gateway::new().into_files()).await;
+    let gateway = Gateway::new().into_files().installs().await;
     let files = Files::of(&gateway);
 
     let (code, said) = checks(&gateway.agent, &[]).await;
