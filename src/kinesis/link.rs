@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_config::{SdkConfig, provider_config::ProviderConfig};
+use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::{
     config::{
@@ -38,7 +38,7 @@ use super::{
     Cause, ClientError, PutError, Refusal, Service, Target,
     answer::{Seen, harmless},
     clock::ServiceClock,
-    credentials::{CredentialsError, HeldCredentials},
+    credentials::{Asking, CredentialsError, HeldCredentials},
     endpoint::{Endpoint, Resolver},
     failover::Failover,
     guard::{Guard, PublicAddress},
@@ -119,13 +119,10 @@ impl<C> Link<C> {
         let resolver = SharedDnsResolver::new(guard.clone());
         // Whoever issues credentials on this machine or on its cable is not behind the proxy.
         let beyond = proxy.clone().map(|proxy| proxy.no_proxy("localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10,fd00:ec2::/32"));
-        let ask = Http { guard: guard.clone(), resolver, tls: trust.of_credentials(), proxy: beyond }.client();
+        let http = Http { guard: guard.clone(), resolver, tls: trust.of_credentials(), proxy: beyond }.client();
         let clock = ServiceClock::default();
-        let ask = ProviderConfig::without_region()
-            .with_region(Some(region.clone()))
-            .with_http_client(ask)
-            .with_time_source(clock.clone());
-        let credentials = HeldCredentials::open(&config.credentials, &ask, guard.clone(), clock.clone())?;
+        let ask = Asking { region: region.clone(), http, clock: clock.clone() };
+        let credentials = HeldCredentials::open(&config.credentials, ask, guard.clone())?;
 
         let trust = Arc::new(trust);
         let trial = Trial {

@@ -21,6 +21,7 @@
 //! | [`consumer`] | the application behind the stream: what is missing, double, out of order |
 //! | [`iot`] | the credentials provider of AWS IoT |
 //! | [`site`] | a gateway with a device certificate, and that provider |
+//! | [`issuer`] | STS, a container's endpoint and an instance's metadata service |
 //! | [`certificates`] | an authority, and what it signs, for TLS; every endpoint here is behind it |
 //! | [`disk`] | a small file system for a gateway's state, full or broken on command; takes root |
 //! | [`part`] | any child process: what it said, how it ended |
@@ -50,6 +51,7 @@ pub mod files;
 pub mod gateway;
 pub mod haste;
 pub mod iot;
+pub mod issuer;
 pub mod kinesalite;
 pub mod kinesis;
 pub mod line;

@@ -133,7 +133,9 @@ impl Shared {
 
     fn admit(&self, headers: &HeaderMap, service: &str, moment: Moment) -> Result<(), Refusal> {
         let key = auth::check(headers, service, &self.region, moment.wall)?;
-        self.lock().faults.for_key(key).map_or(Ok(()), |code| Err(Refusal::bad(code, "refused on command")))
+        let State { store, faults, .. } = &mut *self.lock();
+        key.clone_into(&mut store.last_key);
+        faults.for_key(key).map_or(Ok(()), |code| Err(Refusal::bad(code, "refused on command")))
     }
 
     fn count_request(&self, body_bytes: usize) {

@@ -165,6 +165,8 @@ pub struct Store {
     pub(super) deliveries: BTreeMap<String, Delivery>,
     pub(super) counts: Counts,
     pub(super) limits: Option<Limits>,
+    /// The id of the access key that signed the last request; empty before the first one.
+    pub(super) last_key: String,
     keep: Keep,
     next: u64,
     /// For streams that distribute records themselves.
@@ -175,12 +177,26 @@ impl Store {
     /// Nothing yet; the shards of its streams will take what `limits` say, or everything.
     pub fn new(keep: Keep, limits: Option<Limits>) -> Self {
         let random = Random::new(1);
-        Self { streams: BTreeMap::new(), deliveries: BTreeMap::new(), counts: Counts::default(), limits, keep, next: 1, random }
+        Self {
+            streams: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            counts: Counts::default(),
+            limits,
+            last_key: String::new(),
+            keep,
+            next: 1,
+            random,
+        }
     }
 
     /// What has happened so far.
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// The id of the access key that signed the last request; empty before the first one.
+    pub fn last_key(&self) -> &str {
+        &self.last_key
     }
 
     /// The kept records of `stream`, in the order of their arrival.

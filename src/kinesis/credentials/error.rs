@@ -20,6 +20,24 @@ pub enum CredentialsError {
         "there are no credentials where AWS tools look for them; set AWS_ACCESS_KEY_ID and its companions, or a `kind` of `credentials`"
     )]
     Chain { source: Cause },
+    /// The first source in the chain can't be reached.
+    #[error(
+        "the source of credentials that AWS tools find here is out of reach; check the uplink, and the URL in the AWS_ variable or profile \
+         that names it (STS: AWS_ENDPOINT_URL_STS, and PrivateLink has a VPC endpoint of its own for it)"
+    )]
+    SourceAway { source: Cause },
+    /// The first source in the chain gives none.
+    #[error(
+        "the source of credentials that AWS tools find here gives none; check the AWS_ variables or the profile that name it, and try \
+         `aws sts get-caller-identity` as the user that runs headwater"
+    )]
+    Source { source: Cause },
+    /// The first source in the chain has not come to an end.
+    #[error(
+        "the source of credentials that AWS tools find here has not answered within {waited:?}; look whether a program that a profile names \
+         hangs, and end it"
+    )]
+    NoAnswer { waited: Duration },
     /// The file of a secret key can't be used.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
@@ -75,7 +93,7 @@ impl CredentialsError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Refused { .. } | Self::NotAccepted { .. } | Self::Chain { .. } | Self::Public { .. } => Fault::Ours,
-            Self::Unreachable { .. } | Self::Untimely(_) => Fault::TheWay,
+            Self::Unreachable { .. } | Self::SourceAway { .. } | Self::Untimely(_) => Fault::TheWay,
             // Of the rest, what is wrong here may be put right any moment, and looking again costs little.
             _ => Fault::Theirs,
         }

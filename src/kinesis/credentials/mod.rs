@@ -20,7 +20,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, error::CredentialsError as SdkError, future},
@@ -31,6 +30,7 @@ use tokio::{
 };
 use tracing::debug;
 
+pub(super) use self::chain::Asking;
 use self::{
     chain::Chain,
     file::SecretFile,
@@ -108,7 +108,7 @@ struct Failure {
 type Answer = Result<Credentials, Arc<CredentialsError>>;
 
 impl Source {
-    fn open(config: &CredentialsConfig, ask: &ProviderConfig, guard: Guard, clock: ServiceClock) -> Result<Self, ClientError> {
+    fn open(config: &CredentialsConfig, ask: Asking, guard: Guard) -> Result<Self, ClientError> {
         match config {
             CredentialsConfig::Default => Ok(Self::Chain(Chain::new(ask))),
             CredentialsConfig::Static { access_key_id, secret_access_key_file } => {
@@ -116,7 +116,7 @@ impl Source {
                 file.read().map_err(ClientError::Credentials)?;
                 Ok(Self::File(file))
             }
-            CredentialsConfig::Iot(iot) => Ok(Self::Iot(Box::new(Iot::open(iot, guard, clock)?))),
+            CredentialsConfig::Iot(iot) => Ok(Self::Iot(Box::new(Iot::open(iot, guard, ask.clock)?))),
             CredentialsConfig::Process { command } => Ok(Self::Process(Process::new(command))),
         }
     }
@@ -149,13 +149,9 @@ impl Source {
 
 impl HeldCredentials {
     /// Those of `config`. Nobody is asked yet; a file that can't be used is an error at once.
-    pub(super) fn open(
-        config: &CredentialsConfig,
-        ask: &ProviderConfig,
-        guard: Guard,
-        clock: ServiceClock,
-    ) -> Result<Self, ClientError> {
-        let source = Source::open(config, ask, guard, clock.clone())?;
+    pub(super) fn open(config: &CredentialsConfig, ask: Asking, guard: Guard) -> Result<Self, ClientError> {
+        let clock = ask.clock.clone();
+        let source = Source::open(config, ask, guard)?;
         let news = CredentialsNews { kind: source.kind(), certificate: source.certificate(), ..CredentialsNews::default() };
         Ok(Self(Arc::new(Holder {
             source,
