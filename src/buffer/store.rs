@@ -303,15 +303,18 @@ fn delete_chunks(tx: &rusqlite::Transaction, delete: &Delete, more_comes: bool) 
     let Delete { lane, from, up_to } = delete;
     let (first, last) = (row_id(*lane, *from), row_id(*lane, *up_to));
     if !more_comes {
-        // An emptied lane has no row left that knows its last name.
+        // An emptied lane has no row left that knows its last name; but the lane itself may know a younger one, that was given behind these
+        // and never written.
         let mut remember = tx.prepare_cached(
             "UPDATE lane SET next = max(next, ?2 + 1),
-                 (run, seq) = (SELECT run, coalesce((SELECT last FROM gap WHERE gap.id = chunk.id), seq + readings - 1)
+                 (run, seq) = (SELECT iif(chunk.id < ?6 + lane.next, lane.run, chunk.run),
+                                      iif(chunk.id < ?6 + lane.next, lane.seq,
+                                          coalesce((SELECT last FROM gap WHERE gap.id = chunk.id), chunk.seq + readings - 1))
                                FROM chunk WHERE id BETWEEN ?3 AND ?4 ORDER BY id DESC LIMIT 1)
              WHERE id = ?1 AND EXISTS (SELECT 1 FROM chunk WHERE id BETWEEN ?3 AND ?4)
                  AND NOT EXISTS (SELECT 1 FROM chunk WHERE id > ?4 AND id <= ?5)",
         )?;
-        remember.execute(params![lane.0, up_to, first, last, row_id(*lane, MAX_NUMBER)])?;
+        remember.execute(params![lane.0, up_to, first, last, row_id(*lane, MAX_NUMBER), row_id(*lane, 0)])?;
     }
     tx.prepare_cached("DELETE FROM chunk WHERE id BETWEEN ? AND ?")?.execute([first, last])?;
     gaps::close(tx, *lane, first, last)

@@ -32,8 +32,17 @@ pub(in crate::buffer) struct Cut {
     pub(in crate::buffer) reading: Rejected,
     /// 1; 0 where it is a notice that stands alone; as many as it says where it is a whole chunk.
     pub(in crate::buffer) readings: u64,
+    /// The number of the last reading that is or was in the chunk.
+    pub(in crate::buffer) last_seq: u64,
     /// Bytes of that.
     bytes: u64,
+}
+
+impl Whole {
+    fn last_seq(&self) -> u64 {
+        let Chunk { first_seq, readings, .. } = self.chunk;
+        self.gap.map_or(first_seq.saturating_add(readings).saturating_sub(1), |gap| gap.last)
+    }
 }
 
 impl Cut {
@@ -62,7 +71,15 @@ impl Cut {
         };
         let behind = chunk.data.slice(offset + notice + record.field_len..);
         let mut before = Earlier { readings: earlier.readings + gone, bytes: earlier.bytes + position.offset + bytes };
-        let mut cut = Self { number: position.number, rest: None, gap: None, reading, readings: chunk.readings.min(1), bytes };
+        let mut cut = Self {
+            number: position.number,
+            rest: None,
+            gap: None,
+            reading,
+            readings: chunk.readings.min(1),
+            last_seq: whole.last_seq(),
+            bytes,
+        };
         if notice > 0 {
             let data = [&chunk.data[..notice], &behind[..]].concat().into();
             cut.rest = Some((Chunk { readings: chunk.readings - gone, data, ..chunk.clone() }, before));
@@ -81,7 +98,8 @@ impl Cut {
     }
 
     /// All that is not delivered of a chunk that is no readings, in a lane where no more than `waiting` waits.
-    pub(in crate::buffer) fn all(Whole { chunk, .. }: &Whole, position: Position, waiting: Earlier) -> Self {
+    pub(in crate::buffer) fn all(whole: &Whole, position: Position, waiting: Earlier) -> Self {
+        let chunk = &whole.chunk;
         let offset = usize::try_from(position.offset).unwrap_or(usize::MAX).min(chunk.data.len());
         let data = chunk.data.slice(offset..);
         Self {
@@ -90,6 +108,7 @@ impl Cut {
             gap: None,
             // A row of an earlier version may say anything of itself.
             readings: chunk.readings.saturating_sub(position.readings).min(waiting.readings),
+            last_seq: whole.last_seq(),
             bytes: (data.len() as u64).min(waiting.bytes),
             reading: Rejected {
                 run: chunk.run,

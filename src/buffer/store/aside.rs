@@ -9,6 +9,7 @@ use super::{Delete, Insert, PAGE_BYTES, Store, checksum, delete_chunks, insert, 
 use crate::{
     buffer::{BufferError, LaneId, Rejected},
     reading::Timestamp,
+    record::Previous,
 };
 
 /// What a row takes besides its data and texts, about.
@@ -36,6 +37,8 @@ pub(in crate::buffer) struct Aside<'a> {
     /// As in [`super::Transaction`].
     pub(in crate::buffer) begins: &'a [LaneId],
     pub(in crate::buffer) reading: &'a Rejected,
+    /// The number of the last reading that is or was in the chunk.
+    pub(in crate::buffer) last_seq: u64,
     pub(in crate::buffer) at: Timestamp,
 }
 
@@ -84,6 +87,11 @@ impl Store {
         self.leave_old_log()?;
         let mut left = self.set_aside;
         let tx = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        if aside.rest.is_none() {
+            // A chunk that was never written leaves no row that would leave its name.
+            let last = Previous { run: aside.reading.run, seq: aside.last_seq };
+            lanes::remember(&tx, aside.lane, aside.number + 1, last)?;
+        }
         // All of it, so that what is left is the lane's first row: from there on readings are counted at the next start.
         let delete = Delete { lane: aside.lane, from: aside.from, up_to: aside.number };
         delete_chunks(&tx, &delete, aside.rest.is_some())?;

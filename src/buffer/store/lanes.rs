@@ -140,18 +140,19 @@ impl Store {
     pub(in crate::buffer) fn remember(&mut self, names: &[(LaneId, u64, Previous)], begun: &[LaneId]) -> Result<(), BufferError> {
         self.write(|store| {
             let tx = store.connection.transaction()?;
-            for (lane, next, Previous { run, seq }) in names {
-                tx.prepare_cached("UPDATE lane SET run = ?2, seq = ?3, next = max(next, ?4) WHERE id = ?1")?.execute(params![
-                    lane.0,
-                    run.0.cast_signed(),
-                    seq,
-                    next
-                ])?;
+            for (lane, next, name) in names {
+                remember(&tx, *lane, *next, *name)?;
             }
             begin(&tx, begun)?;
             tx.commit()
         })
     }
+}
+
+/// Keeps the last name of `lane` in chunks below number `next`, unless it knows of younger ones.
+pub(super) fn remember(tx: &Transaction, lane: LaneId, next: u64, Previous { run, seq }: Previous) -> rusqlite::Result<()> {
+    let mut remember = tx.prepare_cached("UPDATE lane SET run = ?2, seq = ?3, next = ?4 WHERE id = ?1 AND next <= ?4")?;
+    remember.execute(params![lane.0, run.0.cast_signed(), seq, next]).map(drop)
 }
 
 const BEGIN: &str = "UPDATE lane SET named = (

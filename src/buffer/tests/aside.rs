@@ -55,6 +55,16 @@ impl Bench {
         self.buffer().append(Group { chunks: vec![chunk], marks, since: Instant::now() });
     }
 
+    /// What a power cut would leave of it, opened.
+    fn after_a_power_cut(&self) -> Self {
+        let dir = TempDir::new().unwrap();
+        for name in ["buffer.db", "buffer.db-wal"] {
+            fs::copy(self.dir.path().join(name), dir.path().join(name)).unwrap();
+        }
+        let settings = BufferSettings { path: dir.path().join("buffer.db"), ..self.settings.clone() };
+        Self { dir, settings, layout: self.layout.clone(), status: Status::default(), opened: None, seq: 0, unsure: None }.open()
+    }
+
     /// Confirms the first `readings` of the lane, all of the first chunk.
     async fn confirms(&self, readings: u64) {
         let taken = self.buffer().oldest(self.lane(), 1).await.unwrap().unwrap();
@@ -137,15 +147,8 @@ async fn chunks_that_were_delivered_before_a_reading_that_is_set_aside_go_with_i
     bench.confirms(1).await;
 
     bench.sets_the_head_aside().await;
-    let card = TempDir::new().unwrap();
-    let copy = card.path().join("buffer.db");
-    fs::copy(&bench.settings.path, &copy).unwrap();
-    fs::copy(bench.dir.path().join("buffer.db-wal"), card.path().join("buffer.db-wal")).unwrap();
 
-    // As a power cut would leave it.
-    let mut cut = Bench { settings: BufferSettings { path: copy, ..bench.settings.clone() }, opened: None, ..Bench::new() };
-    cut.layout = bench.layout.clone();
-    let cut = cut.open();
+    let cut = bench.after_a_power_cut();
     cut.ledger_balances();
     assert_eq!(cut.status.lock().ledger_total().received, 1);
     assert_eq!(texts(&cut).await, ["c"]);
@@ -183,6 +186,21 @@ async fn a_reading_in_memory_that_is_set_aside_is_safe_with_the_rest_of_its_chun
 
     assert_eq!(*safe.borrow_and_update(), 2, "both are on the disk, one of them aside");
     assert_eq!(texts(&bench).await, ["good"]);
+}
+
+#[tokio::test]
+async fn a_reading_that_is_set_aside_from_memory_leaves_its_name_behind_through_a_power_cut() {
+    let mut bench = Bench::new().close().await;
+    bench.settings.hold = Duration::from_hours(1);
+    let mut bench = bench.open();
+    bench.appends(&["sent"]);
+    bench.appends(&["bad"]);
+    bench.confirms(1).await;
+
+    bench.sets_the_head_aside().await;
+
+    let cut = bench.after_a_power_cut();
+    assert_eq!(cut.opened.as_ref().unwrap().lanes[0].1, Some(Previous { run: RunId(3), seq: 1 }));
 }
 
 #[tokio::test]

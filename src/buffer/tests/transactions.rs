@@ -55,3 +55,20 @@ fn a_repeated_transaction_counts_what_is_gone_once() {
     store.commit(&delete()).unwrap();
     assert_eq!(waiting(&store), (1, 3), "with its row the gap is gone");
 }
+
+#[test]
+fn a_last_name_that_was_never_written_stays_the_last_when_what_came_before_it_goes() {
+    let dir = TempDir::new().unwrap();
+    let mut store = store::Store::open(&dir.path().join("buffer.db"), 8 << 20, 0).unwrap();
+    let lane = store.add_lane(&layout("s")).unwrap();
+    let one = chunk(lane);
+    let insert = store::Insert { number: 0, chunk: &one, earlier: store::Earlier::default(), gap: None, from: 0 };
+    store.commit(&store::Transaction { inserts: vec![insert], ..Default::default() }).unwrap();
+    let last = Previous { run: RunId(3), seq: 38 };
+    store.remember(&[(lane, 2, last)], &[]).unwrap();
+
+    store.commit(&store::Transaction { deletes: &[store::Delete { lane, from: 0, up_to: 0 }], ..Default::default() }).unwrap();
+
+    let stored = &store.lanes().unwrap()[0];
+    assert_eq!((stored.previous, stored.next), (Some(last), 2));
+}

@@ -65,7 +65,16 @@ impl Writer {
             gap: cut.gap,
             from: cut.number,
         });
-        let aside = Aside { lane, number: cut.number, from, rest, begins: &begins, reading: &cut.reading, at: clock::now() };
+        let aside = Aside {
+            lane,
+            number: cut.number,
+            from,
+            rest,
+            begins: &begins,
+            reading: &cut.reading,
+            last_seq: cut.last_seq,
+            at: clock::now(),
+        };
         let gone = self.store.put_aside(&aside)?;
 
         let mut inner = self.shared.lock();

@@ -349,9 +349,12 @@ impl Lane<'_> {
             let appended = self.appended[self.place(name)?];
             check!(data.as_deref() == Some(&appended.data[..]), "{name:?} is set aside, and not what was handed over");
         }
+        // Names that were in memory alone are gone with it. Whatever the file has known, or keeps, is no younger than the last name.
         let order = |previous: Option<Previous>| previous.map(|Previous { run, seq }| self.place((run, seq))).transpose();
         let (before, now) = (order(self.previous)?, order(found.previous)?);
-        check!(now >= before && now >= last, "the last name was {:?}, and is {:?}", self.previous, found.previous);
+        let aside = all.set_aside.keys().filter(|(of, _)| *of == lane).map(|(_, name)| self.place(*name));
+        let kept = aside.collect::<Result<Vec<_>, _>>()?.into_iter().chain(last).max();
+        check!(now >= before && now >= kept, "the last name was {:?}, and is {:?}; {kept:?}", self.previous, found.previous);
         check!(found.next >= self.next, "the next chunk had number {}, and has {}", self.next, found.next);
         let fresh = found.fresh.unwrap_or(u64::MAX);
         check!(fresh >= self.next, "number {fresh} is used twice");
