@@ -1,7 +1,8 @@
 //! A damaged file is set aside: renamed with its log, never changed and never deleted.
 //!
-//! The database is renamed first, and its log when that is durable. Where the power goes between, the log is found alone at the next start,
-//! and follows; a database that was found alone would pass for one that has lost its log, and part from it.
+//! The log goes first, by way of a name that says whose it is, and each step is durable before the next. So wherever the power goes, the
+//! next start brings the two together again, and takes no log for another file's: one that is found alone has lost its database, and is
+//! set aside alone.
 //!
 //! When all that was salvaged from it has reached its destination, an empty file beside it says so, which outlives the buffer that it was
 //! salvaged into: without it, damage to that one would bring everything again.
@@ -24,7 +25,10 @@ use crate::{
 /// What stands between a file's name and the time at which it was set aside.
 const MARK: &str = ".corrupt-";
 /// What SQLite keeps beside a database.
-const COMPANIONS: [&str; 3] = ["-wal", "-journal", "-shm"];
+const COMPANIONS: [&str; 3] = [LOG, "-journal", "-shm"];
+const LOG: &str = "-wal";
+/// A log whose database is on its way to where the log is.
+const PARTING: &str = "-parting";
 /// Stands beside a file that was set aside and of which nothing is left to be sent.
 const SENT: &str = ".sent";
 
@@ -42,25 +46,36 @@ pub(super) fn rename(path: &Path, now: Timestamp) -> Result<PathBuf, BufferError
     let failed = |source: io::Error| BufferError::SetAside { path: path.into(), source: source.into() };
     let time = format_utc(now).replace(['-', ':'], "");
     // A mark that was left behind would speak for another file.
-    let free = |aside: &PathBuf| ["", SENT].iter().chain(&COMPANIONS).all(|suffix| !beside(aside, suffix).exists());
+    let free = |aside: &PathBuf| ["", SENT, PARTING].iter().chain(&COMPANIONS).all(|suffix| !beside(aside, suffix).exists());
     let names = (1_u64..).map(|n| beside(path, &if n == 1 { format!("{MARK}{time}") } else { format!("{MARK}{time}-{n}") }));
     let Some(aside) = names.into_iter().find(free) else { unreachable!("a folder has a free name") };
-    if path.exists() {
-        folder::rename(path, &aside).and_then(|()| folder::sync(path)).map_err(failed)?;
-    }
-    companions(path, &aside).and_then(|()| folder::sync(path)).map_err(failed)?;
+    part(path, &aside).map_err(failed)?;
     Ok(aside)
 }
 
-/// Lets a log follow its database, where the power went before it could.
-pub(super) fn finish(path: &Path) -> io::Result<()> {
-    if path.exists() || !beside(path, "-wal").exists() {
-        return Ok(());
+fn part(path: &Path, aside: &Path) -> io::Result<()> {
+    let (log, parting) = (beside(path, LOG), beside(aside, PARTING));
+    let both = path.exists() && log.exists();
+    if both {
+        folder::rename(&log, &parting).and_then(|()| folder::sync(path))?;
     }
-    // Only the last one can have parted from its log, and not if it was salvaged already: it would be read with another one's pages.
-    let waits = |aside: &PathBuf| aside.exists() && !beside(aside, "-wal").exists() && !is_sent(aside);
-    if let Some(aside) = files(path)?.pop().filter(waits) {
-        companions(path, &aside)?;
+    if path.exists() {
+        folder::rename(path, aside).and_then(|()| folder::sync(path))?;
+    }
+    if both {
+        folder::rename(&parting, &beside(aside, LOG))?;
+    }
+    for suffix in COMPANIONS.iter().filter(|suffix| beside(path, suffix).exists()) {
+        folder::rename(&beside(path, suffix), &beside(aside, suffix))?;
+    }
+    folder::sync(path)
+}
+
+/// Brings a log and its database together again, where the power went between the two.
+pub(super) fn finish(path: &Path) -> io::Result<()> {
+    for aside in files(path)?.iter().filter(|aside| beside(aside, PARTING).exists()) {
+        let stayed = !aside.exists() && path.exists() && !beside(path, LOG).exists();
+        folder::rename(&beside(aside, PARTING), &beside(if stayed { path } else { aside }, LOG))?;
         folder::sync(path)?;
     }
     Ok(())
@@ -90,7 +105,7 @@ pub(in crate::buffer) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
         let entry = entry?;
         // A log may have lost its database.
         if let Some(found) = entry.file_name().to_str().filter(|found| found.starts_with(&begins)) {
-            let found = COMPANIONS.iter().chain([&SENT]).find_map(|suffix| found.strip_suffix(suffix)).unwrap_or(found);
+            let found = COMPANIONS.iter().chain([&SENT, &PARTING]).find_map(|suffix| found.strip_suffix(suffix)).unwrap_or(found);
             files.push(path.with_file_name(found));
         }
     }
@@ -102,11 +117,4 @@ pub(in crate::buffer) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// Whether closing the file leaves it, and its log, as they are.
 pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ())
-}
-
-fn companions(from: &Path, to: &Path) -> io::Result<()> {
-    for suffix in COMPANIONS.iter().filter(|suffix| beside(from, suffix).exists()) {
-        folder::rename(&beside(from, suffix), &beside(to, suffix))?;
-    }
-    Ok(())
 }
