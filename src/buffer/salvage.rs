@@ -35,7 +35,7 @@ pub(super) struct Job {
     path: PathBuf,
     cold: ColdFile,
     progress: Progress,
-    /// Lanes of the file, and where their readings go.
+    /// Lanes of the file in the order in which they are read, and where their readings go.
     lanes: Vec<(LaneId, LaneId)>,
     /// The lanes that were made for it.
     targets: Vec<Lane>,
@@ -141,20 +141,23 @@ fn job(file: &Path, name: &str, store: &mut Store, layouts: &[Layout], status: &
         Found::Damaged(what) => what,
         _ => "a part of it can't be read".to_owned(),
     };
-    let lanes = cold.lanes().unwrap_or_default();
+    let listed = cold.lanes().unwrap_or_default();
     let progress = match begun {
         Some(progress) => progress,
         None => {
             // Where nobody knows what its lanes were, its readings tell which of today's they would belong to.
             let guess = |layout: &Layout| ColdLane::guessed(layout.clone());
-            let made = if lanes.is_empty() { layouts.iter().map(guess).collect() } else { lanes.clone() };
+            let made = if listed.is_empty() { layouts.iter().map(guess).collect() } else { listed.clone() };
             store.begin_salvage(name, &made, &cold.receipts())?
         }
     };
     tell(status, &progress, &what, refused);
     let right = cold.settings();
     let targets = lanes_of(store, name)?;
-    let lanes = lanes.iter().filter_map(|cold| Some((cold.lane.id, lane_with(&targets, &cold.lane.layout)?))).collect();
+    // As it was when that began: what is done is a place in this order, and the file may be damaged once more.
+    let lanes = store.lanes_read(name)?.unwrap_or_else(|| {
+        listed.iter().filter_map(|cold| Some((cold.lane.id, lane_with(&targets, &cold.lane.layout)?))).collect()
+    });
     Ok(Some(Job { path: file.to_owned(), cold, right, progress, lanes, targets, what, refused }))
 }
 
@@ -191,7 +194,7 @@ pub(super) fn run(jobs: Vec<Job>, shared: &Arc<Shared>) {
 
 fn salvage(job: Job, later: &BTreeSet<LaneId>, shared: &Arc<Shared>) -> bool {
     let Job { path, cold, mut progress, lanes, targets, right, what, refused } = job;
-    let mut chunks = cold.chunks();
+    let mut chunks = cold.chunks_in_order(lanes.iter().map(|(cold, _)| *cold));
     if progress.up_to >= 0 {
         chunks.skip_to(progress.up_to);
     }

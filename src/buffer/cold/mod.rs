@@ -159,10 +159,15 @@ impl ColdFile {
     /// All chunks of the file, lane by lane in the order of [`Self::lanes`], each lane in its own order. Walks the tree first, and reads
     /// every page where that is damaged.
     pub fn chunks(&self) -> Chunks<'_> {
+        self.chunks_in_order(self.lanes().unwrap_or_default().iter().map(|lane| lane.lane.id))
+    }
+
+    /// The same in this order of lanes, and behind them the chunks of all others.
+    pub(super) fn chunks_in_order(&self, lanes: impl Iterator<Item = LaneId>) -> Chunks<'_> {
         let root = self.tables().and_then(|tables| tables.root("chunk"));
         let survey = Survey::of_chunks(&self.pages, self.header, root);
         let beside = ["unsure", "gap"].map(|table| self.tables().and_then(|tables| tables.root(table)));
-        Chunks::new(&self.pages, survey, beside, self.lanes().unwrap_or_default().iter().map(|lane| lane.lane.id))
+        Chunks::new(&self.pages, survey, beside, lanes)
     }
 
     /// The fingerprints that were kept, by source, oldest first; as many as can be read.
@@ -272,9 +277,12 @@ pub struct Refused {
 }
 
 impl ColdLane {
+    /// The id of a lane that no list tells: SQLite counts from 1.
+    pub(super) const UNLISTED: LaneId = LaneId(0);
+
     /// A lane of a file whose own list of lanes can't be read.
     pub(super) fn guessed(layout: Layout) -> Self {
-        Self { lane: Lane { id: LaneId(0), layout }, salvaged: false, previous: None, rank: 0 }
+        Self { lane: Lane { id: Self::UNLISTED, layout }, salvaged: false, previous: None, rank: 0 }
     }
 }
 

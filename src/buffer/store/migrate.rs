@@ -92,6 +92,9 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE lane ADD COLUMN gone_bytes INTEGER NOT NULL DEFAULT 0;",
     // 6: from here on the upper half of `chunk.crc` is the CRC32C of the other columns; see `seal.rs`.
     "",
+    // 7: how a damaged file is read to its end, whatever becomes of its own list of lanes meanwhile.
+    "ALTER TABLE salvage ADD COLUMN lanes TEXT; -- those of that file in the order in which they are read, each with the one here that
+                                                -- takes its readings: '2>7 1>8'; NULL where only the file tells",
 ];
 
 /// The version that this program writes.

@@ -65,8 +65,21 @@ impl Store {
         self.connection.query_row(sql, [file], progress).optional().map_err(|source| self.unreadable(source))
     }
 
+    /// The lanes of `file` in the order in which they are read, each with the one here that takes its readings. None where only the file
+    /// tells: an earlier version began.
+    pub(in crate::buffer) fn lanes_read(&self, file: &str) -> Result<Option<Vec<(LaneId, LaneId)>>, BufferError> {
+        let pair = |pair: &str| {
+            let (cold, lane) = pair.split_once('>')?;
+            Some((LaneId(cold.parse().ok()?), LaneId(lane.parse().ok()?)))
+        };
+        let lanes = |row: &rusqlite::Row| row.get::<_, Option<String>>(0);
+        let lanes = self.connection.query_row("SELECT lanes FROM salvage WHERE file = ?", [file], lanes).optional();
+        let lanes = lanes.map_err(|source| self.unreadable(source))?.flatten();
+        Ok(lanes.and_then(|lanes| lanes.split_whitespace().map(pair).collect()))
+    }
+
     /// Makes a lane for each layout in `lanes` of `file`, with the last name that it knows, and takes over what brokers may still
-    /// repeat; all of it or nothing.
+    /// repeat; all of it or nothing. They are read in the order of `lanes`; those that the file does not list have no id.
     pub(in crate::buffer) fn begin_salvage(
         &mut self,
         file: &str,
@@ -76,17 +89,15 @@ impl Store {
         self.write(|store| {
             let tx = store.connection.transaction()?;
             let before: i64 = tx.query_row("SELECT count(*) FROM salvage", [], |row| row.get(0))?;
-            tx.execute("INSERT INTO salvage VALUES (?, -1, 0, 0, 0)", [file])?;
-            let mut known: Vec<&Layout> = Vec::new();
+            let mut known: Vec<(&Layout, i64)> = Vec::new();
             // Below that of today's lanes, in which the next name is given, and above those of files that were set aside before this one.
             let mut rank = i64::MIN / 2 + (before << 32);
             let mut in_order: Vec<&ColdLane> = lanes.iter().collect();
             in_order.sort_by_key(|lane| lane.rank);
             for ColdLane { lane: Lane { layout, .. }, previous, .. } in in_order.into_iter().rev() {
-                if known.contains(&layout) {
+                if known.iter().any(|(known, _)| *known == layout) {
                     continue;
                 }
-                known.push(layout);
                 let Layout { stream, number, of, partition_key, hash_key, template } = layout;
                 rank -= 1;
                 tx.execute(
@@ -105,7 +116,13 @@ impl Store {
                         file
                     ],
                 )?;
+                known.push((layout, tx.last_insert_rowid()));
             }
+            let target = |cold: &ColdLane| known.iter().find(|(layout, _)| **layout == cold.lane.layout).map(|(_, lane)| *lane);
+            let listed = lanes.iter().filter(|cold| cold.lane.id != ColdLane::UNLISTED);
+            let pairs = listed.filter_map(|cold| Some(format!("{}>{}", cold.lane.id.0, target(cold)?)));
+            let pairs = pairs.collect::<Vec<_>>().join(" ");
+            tx.execute("INSERT INTO salvage VALUES (?, -1, 0, 0, 0, ?)", [file, &pairs])?;
             for (source, fingerprints) in receipts {
                 let sql = "INSERT INTO receipt VALUES ((SELECT coalesce(max(id), 0) + 1 FROM receipt), ?, ?)";
                 tx.execute(sql, params![source, fingerprints_to(fingerprints)])?;

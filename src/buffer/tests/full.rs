@@ -172,7 +172,8 @@ async fn an_older_file_is_migrated_on_a_full_disk_with_the_room_of_the_reserve()
     let bench = filled(&disk, 64 << 20, 4).await.close().await;
     let file = rusqlite::Connection::open(&bench.settings.path).unwrap();
     file.execute_batch(
-        "DROP TABLE gap; ALTER TABLE lane DROP COLUMN gone; ALTER TABLE lane DROP COLUMN gone_bytes; PRAGMA user_version = 4",
+        "DROP TABLE gap; ALTER TABLE lane DROP COLUMN gone; ALTER TABLE lane DROP COLUMN gone_bytes;
+         ALTER TABLE salvage DROP COLUMN lanes; PRAGMA user_version = 4",
     )
     .unwrap();
     drop(file);
