@@ -120,8 +120,8 @@ pub struct Consumer {
     sensors: BTreeMap<String, u64>,
     /// Numbers that sensors gave and that were skipped here: for who sorts, up to now.
     skipped: u64,
-    /// By topic, the numbers of its sensor that came.
-    numbers: BTreeMap<String, BTreeSet<u64>>,
+    /// By topic, the numbers of its sensor that came: with the run that marked it, where only such copies did.
+    numbers: BTreeMap<String, BTreeMap<u64, Option<String>>>,
     /// What must never be, the first few of it.
     wrong: Vec<String>,
 }
@@ -175,15 +175,21 @@ impl Consumer {
         lane.readings += 1;
         let (_, number) = value;
         let last = self.sensors.entry(reading.topic.clone()).or_default();
-        let came = !self.numbers.entry(reading.topic.clone()).or_default().insert(number);
+        let numbers = self.numbers.entry(reading.topic.clone()).or_default();
+        let (mark, before) = (reading.dup.then(|| reading.run.clone()), numbers.get(&number).cloned());
+        if before != Some(None) {
+            numbers.insert(number, mark.clone());
+        }
+        // Either of the two bears the mark: what is repeated may have waited in a buffer that was set aside, and come behind.
+        let marked_in = mark.or_else(|| before.clone().flatten().filter(|_| self.sorts));
         if number > *last {
             self.skipped += number - *last - 1;
             *last = number;
-        } else if self.sorts && !came {
+        } else if self.sorts && before.is_none() {
             self.skipped -= 1; // it was waited for
-        } else if reading.dup {
+        } else if let Some(run) = marked_in {
             self.repeats.marked += 1;
-            *self.marked_in.entry(reading.run.clone()).or_default() += 1;
+            *self.marked_in.entry(run).or_default() += 1;
         } else {
             self.repeats.unmarked += 1;
         }
@@ -238,7 +244,7 @@ impl Consumer {
 
     /// Of all that sensors sent, by topic the last number, what never came.
     pub fn absent_of(&self, sensors: &BTreeMap<String, u64>) -> BTreeSet<(String, u64)> {
-        let came = |topic: &str, number: u64| self.numbers.get(topic).is_some_and(|numbers| numbers.contains(&number));
+        let came = |topic: &str, number: u64| self.numbers.get(topic).is_some_and(|numbers| numbers.contains_key(&number));
         let sent = sensors.iter().flat_map(|(topic, last)| (1..=*last).map(move |number| (topic, number)));
         sent.filter(|(topic, number)| !came(topic, *number)).map(|(topic, number)| (topic.clone(), number)).collect()
     }

@@ -143,6 +143,14 @@ impl Field {
         self.broker.log().matches(text).count()
     }
 
+    /// Publishes that the broker has sent to the agent again since its start; it must log everything for that.
+    pub async fn repeated_by_the_broker(&mut self) -> u64 {
+        // Its log comes in order, so all that it said before this is there with it.
+        self.publishes_message("nobody/asks", "").await;
+        self.says("'nobody/asks'").await;
+        self.hears("Sending PUBLISH to headwater-gw-1-broker (d1,") as u64
+    }
+
     /// Waits until the broker has given the agent up, because it heard nothing.
     pub async fn misses_the_agent(&self) {
         self.logs("Client headwater-gw-1-broker has exceeded timeout", 1).await;
