@@ -114,7 +114,7 @@ impl Allowance {
     fn left(&self, time: Timestamp) -> [u64; 2] {
         let Some(most) = self.month else { return [u64::MAX; 2] };
         let month = month_of(time);
-        let gone = of(&self.spent, &month) + self.leaving;
+        let gone = of(&self.spent, &month).saturating_add(self.leaving); // what a file says may be anything
         [most, most.min(of(&self.noted, &month))].map(|bound| bound.saturating_sub(gone))
     }
 
@@ -132,7 +132,8 @@ impl Allowance {
         let (expected, left) = (wire(expected), left.map_or(0, wire));
         self.leaving = self.leaving.saturating_sub(expected);
         if self.month.is_some() {
-            *self.spent.entry(month_of(time)).or_default() += left;
+            let spent = self.spent.entry(month_of(time)).or_default();
+            *spent = spent.saturating_add(left);
         }
         if let (Some(rate), Some(at)) = (self.rate, self.free_at) {
             let paid_until = if left > expected { Some(at + time_for(left - expected, rate)) } else { None };
@@ -149,7 +150,7 @@ impl Allowance {
     pub(super) fn note(&self, time: Timestamp) -> Months {
         let most = self.month.unwrap_or(u64::MAX);
         let month = month_of(time);
-        let ahead = of(&self.spent, &month) + self.leaving + (most / AHEAD).max(LEAST_AHEAD);
+        let ahead = of(&self.spent, &month).saturating_add(self.leaving + (most / AHEAD).max(LEAST_AHEAD));
         let others = self.spent.iter().rev().filter(|(other, _)| **other != month).take(MONTHS - 1);
         let mut note: Months = others.map(|(other, bytes)| (other.clone(), *bytes)).collect();
         note.insert(month, ahead.min(most));

@@ -73,7 +73,12 @@ impl<R: BufRead> Read for Counted<'_, R> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, io::BufReader};
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz::tests::cases;
 
     fn len(bytes: &[u8], encoding: Encoding) -> u64 {
         whole_len(bytes, encoding).unwrap()
@@ -103,5 +108,52 @@ mod tests {
     #[test]
     fn raw_payloads_have_no_marks_and_stay_as_they_are() {
         assert_eq!(len(b"21.5\x0021.", Encoding::Raw), 8);
+    }
+
+    /// As they are written.
+    fn record(members: &BTreeMap<String, i64>, encoding: Encoding) -> Vec<u8> {
+        match encoding {
+            Encoding::Cbor => serde_cbor::to_vec(members).unwrap(),
+            _ => [serde_json::to_vec(members).unwrap(), b"\n".to_vec()].concat(),
+        }
+    }
+
+    fn members() -> impl Strategy<Value = BTreeMap<String, i64>> {
+        prop::collection::btree_map(".{0,9}", any::<i64>(), 0..6)
+    }
+
+    fn with_marks() -> impl Strategy<Value = Encoding> {
+        prop_oneof![Just(Encoding::Json), Just(Encoding::Cbor)]
+    }
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn all_records_before_a_torn_one_are_whole(
+            records in prop::collection::vec(members(), 0..9),
+            torn in members(),
+            cut in any::<prop::sample::Index>(),
+            encoding in with_marks(),
+        ) {
+            let whole: Vec<u8> = records.iter().flat_map(|members| record(members, encoding)).collect();
+            let torn = record(&torn, encoding);
+            let bytes = [&whole[..], &torn[..cut.index(torn.len())]].concat();
+
+            prop_assert_eq!(len(&bytes, encoding), whole.len() as u64);
+        }
+
+        #[test]
+        fn of_any_bytes_the_same_are_whole_however_they_are_read_and_again(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(&b"\0\n{}\xa0\xa1\x61a\x00\x9f\xbf\xff"[..])], 0..300),
+            capacity in 1..64_usize,
+            encoding in prop_oneof![with_marks(), Just(Encoding::Raw)],
+        ) {
+            let whole = len(&bytes, encoding);
+
+            let kept = &bytes[..usize::try_from(whole).unwrap()];
+            prop_assert_eq!(len(kept, encoding), whole);
+            prop_assert_eq!(whole_len(BufReader::with_capacity(capacity, &bytes[..]), encoding).unwrap(), whole);
+        }
     }
 }

@@ -9,6 +9,7 @@ pub mod aggregate;
 pub mod cold;
 pub mod lines;
 pub mod payload;
+pub mod proxy;
 pub mod routes;
 pub mod serial;
 pub mod settings;
@@ -19,11 +20,12 @@ pub mod wire;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those in `fuzz/`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("aggregate", aggregate::target),
     ("cold", cold::target),
     ("lines", lines::target),
     ("payload", payload::target),
+    ("proxy", proxy::target),
     ("routes", routes::target),
     ("serial", serial::target),
     ("settings", settings::target),

@@ -121,6 +121,11 @@ fn any_payload_becomes_a_record_that_every_reader_can_read() {
 }
 
 #[test]
+fn any_answer_of_a_proxy_is_a_way_or_a_reason_however_it_is_cut() {
+    holds("proxy", 1_500);
+}
+
+#[test]
 fn any_buffer_file_is_read_as_far_as_it_can_be() {
     holds("cold", 300);
 }

@@ -22,7 +22,7 @@ mod tls;
 mod trial;
 mod trouble;
 mod trust;
-mod tunnel;
+pub(crate) mod tunnel;
 mod verdict;
 
 use std::ops::RangeInclusive;

@@ -3,15 +3,12 @@
 use std::io::{Error, ErrorKind};
 
 use http::Uri;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::harmless;
 
 /// A proxy says yes or no in a few lines.
-const LONGEST_ANSWER: usize = 16 << 10;
+pub(crate) const LONGEST_ANSWER: u64 = 16 << 10;
 
 /// Where the proxy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,27 +31,34 @@ impl Proxy {
 }
 
 /// Asks the proxy at the other end of `stream` for `host`, and gives the stream back when its bytes go there.
-pub(super) async fn open(mut stream: TcpStream, host: &str, port: u16) -> Result<TcpStream, Error> {
+pub(crate) async fn open<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, host: &str, port: u16) -> Result<S, Error> {
     let target = format!("{host}:{port}");
     stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
+    let mut said = (&mut stream).take(LONGEST_ANSWER);
     // Beyond its answer nothing comes before we have spoken: TLS begins with the client.
     while !answer.ends_with(b"\r\n\r\n") {
-        if answer.len() > LONGEST_ANSWER || stream.read_buf(&mut answer).await? == 0 {
+        if said.read_buf(&mut answer).await? == 0 {
             return Err(refused(&answer));
         }
     }
-    let status = answer.split(|byte| *byte == b' ').nth(1);
-    if answer.starts_with(b"HTTP/1.") && status.is_some_and(|status| status.first() == Some(&b'2')) {
-        Ok(stream)
-    } else {
-        Err(refused(&answer))
-    }
+    if is_yes(&answer) { Ok(stream) } else { Err(refused(&answer)) }
+}
+
+/// Whether its first line has a status between 200 and 299.
+fn is_yes(answer: &[u8]) -> bool {
+    let mut words = first_line(answer).split(|byte| *byte == b' ');
+    let version = words.next().unwrap_or_default();
+    let status = words.next().unwrap_or_default();
+    version.starts_with(b"HTTP/1.") && status.len() == 3 && status[0] == b'2' && status.iter().all(u8::is_ascii_digit)
+}
+
+fn first_line(answer: &[u8]) -> &[u8] {
+    answer.split(|byte| *byte == b'\r').next().unwrap_or_default()
 }
 
 fn refused(answer: &[u8]) -> Error {
-    let first = answer.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let said = match harmless(&String::from_utf8_lossy(first)) {
+    let said = match harmless(&String::from_utf8_lossy(first_line(answer))) {
         nothing if nothing.is_empty() => "nothing".to_owned(),
         said => said,
     };
@@ -63,7 +67,7 @@ fn refused(answer: &[u8]) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 

@@ -54,7 +54,6 @@ impl Reserve {
         }
         match self.allocate() {
             Ok(()) => self.held.set(true),
-            // The next commit tries again.
             // The next commit tries again, where there was none.
             Err(error) if matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) => {
                 if !self.is_held() {

@@ -1,5 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
-use crate::units::ByteCount;
+use crate::{drain::meter::Meter, fuzz::tests::cases, units::ByteCount};
 
 /// 2026-11-28T12:00:00Z.
 const NOON: Timestamp = Timestamp(1_795_867_200_000);
@@ -164,4 +166,45 @@ fn only_the_last_months_and_the_one_that_it_is_are_kept() {
     }
     assert_eq!(metered.noted.len(), MONTHS);
     assert!(metered.spent.len() <= MONTHS);
+}
+
+/// Months as they may stand in a file, of today and of any other time, and what else may.
+fn file() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = prop_oneof![Just(0), Just(u64::MAX), any::<u64>(), 0..1_u64 << 24];
+    let months = prop::collection::btree_map(prop_oneof![Just("2026-11".to_owned()), "[0-9]{4}-[01][0-9]", ".*"], bytes, 0..6);
+    let json = months.prop_map(|months| serde_json::to_vec(&months).unwrap());
+    let torn = (json.clone(), any::<prop::sample::Index>()).prop_map(|(json, cut)| json[..cut.index(json.len())].to_vec());
+    prop_oneof![4 => json, 1 => torn, 1 => prop::collection::vec(any::<u8>(), 0..200)]
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn whatever_stands_in_the_file_of_the_month_no_more_leaves_than_it_has_left(
+        file in file(),
+        most in 1 << 20..1_u64 << 40,
+        requests in prop::collection::vec((0..2_usize << 20, prop::option::of(0..2_usize << 20)), 0..9),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("month.json");
+        std::fs::write(&path, &file).unwrap();
+        let known: Months = serde_json::from_slice(&file).unwrap_or_default();
+        let config = KinesisConfig { max_bytes_per_month: Some(ByteCount(most)), ..KinesisConfig::default() };
+
+        let mut metered = Meter::open(&config, Some(path)).allowance;
+
+        let before = known.get("2026-11").copied().unwrap_or_default();
+        prop_assert_eq!(metered.of_the_month(NOON), Some((before, most)));
+        for (bytes, left) in requests {
+            let note = metered.note(NOON);
+            prop_assert!(note["2026-11"] <= most && note.len() <= MONTHS);
+            metered.noted(note);
+            let (gone, _) = metered.of_the_month(NOON).unwrap();
+            let Permit::Open(allowed) = metered.permit(Instant::now(), NOON) else { continue };
+            prop_assert!(gone < most);
+            metered.sends(Instant::now(), bytes.min(allowed));
+            metered.ended(NOON, bytes.min(allowed), left.map(|left| left.min(allowed)));
+        }
+    }
 }

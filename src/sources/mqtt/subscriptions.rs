@@ -91,7 +91,10 @@ fn write(path: &Path, topics: &Listening) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::fuzz::tests::cases;
 
     fn config(topics: &[&str]) -> MqttConfig {
         MqttConfig { topics: topics.iter().map(ToString::to_string).collect(), ..MqttConfig::default() }
@@ -136,5 +139,37 @@ mod tests {
         assert_eq!(gone.removed(), Some(vec![]));
         fs::write(&path, "{").unwrap();
         assert_eq!(Subscriptions::load(path, &config(&["a"]), "gw-1").removed(), Some(vec![]));
+    }
+
+    proptest! {
+        #![proptest_config(cases(200))]
+
+        #[test]
+        fn of_any_bytes_in_the_file_nothing_goes_and_everything_is_asked_for(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("broker.json");
+            fs::write(&path, bytes).unwrap();
+
+            prop_assert_eq!(Subscriptions::load(path, &config(&["a"]), "gw-1").removed(), Some(vec![]));
+        }
+
+        #[test]
+        fn whatever_the_session_has_is_read_back_and_a_torn_file_knows_nothing(
+            topics in prop::collection::btree_set(".{1,20}", 0..9),
+            settled in any::<bool>(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("broker.json");
+            let load = || Subscriptions::load(path.clone(), &config(&[]), "gw-1");
+            let session = Listening { topics, settled, ..load().wanted };
+
+            write(&path, &session).unwrap();
+            prop_assert_eq!(load().known, session);
+
+            let text = fs::read(&path).unwrap();
+            fs::write(&path, &text[..cut.index(text.len())]).unwrap();
+            prop_assert_eq!(load().known, Listening::default());
+        }
     }
 }
