@@ -31,4 +31,5 @@ async fn power_cuts_at_random_moments_lose_nothing_whatever_endpoint_and_broker_
 
     println!("seed {seed}\n{tally}");
     assert!(tally.is_clean(), "seed {seed}\n{tally}");
+    assert!(tally.sent > 0 && tally.delivered == tally.sent, "seed {seed}\n{tally}");
 }

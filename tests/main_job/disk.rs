@@ -40,9 +40,10 @@ fn keeping() -> Plan {
     acknowledging().set("buffer.hold", "1s").set("buffer.when_full", "block")
 }
 
-/// Lets the disk fail by `fails`: before that, some readings are on it; then the link is good, and then it is not. Checks that readings go
-/// on from memory while it is, and that sources are held when it is not. Says how many are acknowledged then.
-async fn goes_on_from_memory_and_holds_sources(gateway: &mut Gateway, fails: impl FnOnce(&Gateway)) -> usize {
+/// Lets the disk fail by `fails`: before that, some readings are on it; then the link is good, and then it is not, when the disk fails once
+/// more, whatever it still had. Checks that readings go on from memory while the link is good, and that sources are held when it is not.
+/// Says how many are acknowledged then.
+async fn goes_on_from_memory_and_holds_sources(gateway: &mut Gateway, mut fails: impl FnMut(&Gateway)) -> usize {
     let acknowledged = |gateway: &Gateway| gateway.field.hears("Received PUBACK from headwater-gw-1-broker");
     gateway.cloud.away();
     gateway.field.publishes(BEFORE).await;
@@ -54,6 +55,7 @@ async fn goes_on_from_memory_and_holds_sources(gateway: &mut Gateway, fails: imp
     assert_eq!(gateway.everything_arrives().await, ONCE);
     gateway.field.is_acknowledged(usize::try_from(BEFORE + WITH_A_LINK).unwrap()).await;
 
+    fails(gateway);
     gateway.cloud.away();
     gateway.field.publishes(WITHOUT).await;
     let held = |status: &Picture| status.problems().iter().any(|problem| problem.contains("sources wait"));
@@ -116,7 +118,9 @@ async fn read_only_remount_readings_go_on_from_memory_else_sources_are_held_unti
     gateway.agent.start();
     gateway.field.is_listened_to().await;
 
-    let acknowledged = goes_on_from_memory_and_holds_sources(&mut gateway, |_| disk.becomes_read_only()).await;
+    let mut once = Some(());
+    let fails = |_: &Gateway| once.take().into_iter().for_each(|()| disk.becomes_read_only());
+    let acknowledged = goes_on_from_memory_and_holds_sources(&mut gateway, fails).await;
     assert_eq!(acknowledged as u64, BEFORE + WITH_A_LINK, "nothing could be written");
     gateway.agent.power_off().await;
     disk.is_repaired();

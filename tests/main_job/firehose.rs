@@ -40,7 +40,9 @@ async fn lanes_keep_their_order_while_a_quarter_of_all_records_is_refused_by_fir
     }
 
     assert_eq!(gateway.everything_is_in(DELIVERY).await, ONCE);
-    assert!(gateway.cloud.counts().refused_records > 0);
+    let (refused, status) = (gateway.cloud.counts().refused_records, gateway.agent.status().await);
+    assert!(refused > 0);
+    assert_eq!((status.of_lanes("readings", "retries"), status.of_lanes("readings", "throttled")), (refused, 0));
 }
 
 #[tokio::test]
@@ -53,8 +55,11 @@ async fn a_firehose_stream_that_is_full_slows_the_lanes_down_and_is_no_fault_of_
 
     assert_eq!(gateway.everything_is_in(DELIVERY).await, ONCE);
     let status = gateway.agent.status().await;
-    assert!(status.count("/streams/readings/lanes/0/throttled") > 0);
+    let (refused, throttled) = (gateway.cloud.counts().refused_records, status.of_lanes("readings", "throttled"));
+    assert!(refused > 0);
+    assert_eq!((throttled, status.of_lanes("readings", "retries")), (refused, refused));
     assert_eq!(status.problems(), Vec::<String>::new());
+    assert!(status.holds("/link/up") && !gateway.agent.log().contains("WARN"), "{}", gateway.agent.log());
 }
 
 #[tokio::test]
@@ -78,7 +83,10 @@ async fn whatever_firehose_answers_nothing_is_lost_or_in_disorder() {
 
     let repeats = gateway.everything_is_in(DELIVERY).await;
     assert_eq!((repeats.marked, repeats.unmarked), (0, 0));
-    assert_eq!(gateway.cloud.call_off_failures(), 0);
+    assert_eq!(gateway.cloud.call_off_failures(), 0, "there was time for each");
+    // What was stored before the answer was lost came again, and was said to.
+    let may_be = gateway.agent.status().await.count("/ledger/duplicated");
+    assert!(0 < repeats.same_name && repeats.same_name <= may_be, "{} twice, {may_be} said to be", repeats.same_name);
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@ async fn lanes_keep_their_order_while_a_quarter_of_all_records_is_refused() {
     }
 
     assert_eq!(gateway.everything_arrives().await, ONCE);
-    assert!(gateway.cloud.counts().refused_records > 0);
+    let (refused, status) = (gateway.cloud.counts().refused_records, gateway.agent.status().await);
+    assert!(refused > 0);
+    assert_eq!((status.of_lanes("readings", "retries"), status.of_lanes("readings", "throttled")), (refused, 0));
 }
 
 #[tokio::test]
@@ -28,7 +30,10 @@ async fn lanes_keep_their_order_while_shards_throttle() {
     gateway.field.publishes(1000).await;
 
     assert_eq!(gateway.everything_arrives().await, ONCE);
-    assert!(gateway.cloud.counts().refused_records > 0);
+    let (refused, status) = (gateway.cloud.counts().refused_records, gateway.agent.status().await);
+    assert!(refused > 0);
+    assert_eq!((status.of_lanes("readings", "retries"), status.of_lanes("readings", "throttled")), (refused, refused));
+    assert_eq!(status.problems(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -47,6 +47,12 @@ impl Picture {
         self.0.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
     }
 
+    /// The sum of what all lanes of a stream count, such as `retries`.
+    pub fn of_lanes(&self, stream: &str, what: &str) -> u64 {
+        let lanes = self.0.pointer(&format!("/streams/{stream}/lanes")).and_then(Value::as_array);
+        lanes.into_iter().flatten().filter_map(|lane| lane[what].as_u64()).sum()
+    }
+
     /// The text that this JSON pointer leads to; empty where there is none.
     pub fn text(&self, pointer: &str) -> &str {
         self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
