@@ -42,8 +42,9 @@ fleet-sim: ## fleets of gateways that come back at once, in simulated time: the 
 fuzz: ## libFuzzer on every decoder; FUZZ_SECONDS=30 for each
 	@CARGO="$(CARGO)" FUZZ_SECONDS="$(or $(FUZZ_SECONDS),30)" sh fuzz/run.sh
 
-soak: tools ## faults at random for SOAK_MINUTES=10, a backlog of 10 GB, and one table of what became of every reading
+soak: tools ## faults at random for SOAK_MINUTES=10, a backlog of 10 GB, and one table of what became of every reading; SOAK_ONLY="damage crash" for parts of it
 	$(CARGO) bench --locked --no-run --bench soak --bench figures
+	$(CARGO) test --locked --no-run --lib
 	$(CARGO) bench --locked --bench soak
 
 tools: ## installs the parts that the tests run against

@@ -166,7 +166,7 @@ fn finds_nothing(what: &str, end: End, damage: fn(&mut Files)) {
         println!("{what}, seed {seed}: {readings} readings, {points} points, {states} states, {images} of them different");
         assert!(failures.is_empty(), "{} of {states}: {:#?}", failures.len(), &failures[..failures.len().min(5)]);
     }
-    assert!(tried > 0, "{what}: no seed makes a file that has to be set aside");
+    assert!(tried > 0 || seed != super::SEED, "{what}: no seed makes a file that has to be set aside");
 }
 
 /// Whether the buffer has to be set aside before it is open. What is cut off may be found when it is read and no sooner, and a log may have
