@@ -62,6 +62,8 @@ pub struct Counts {
     pub seconds: Vec<Second>,
     pub latencies: Latencies,
     pub first_answer: Option<Instant>,
+    /// How long the last gateway took to fill its shard, from when it was alone.
+    pub filled_alone: Option<Duration>,
     /// Records that the shard saw.
     pub records: u64,
 }
@@ -77,6 +79,8 @@ pub struct Outcome {
     pub first_answer: Duration,
     /// Until the first gateway's rate was a shard's, from its first answer on.
     pub filled: Option<Duration>,
+    /// The same of the last gateway, from when it was alone.
+    pub filled_alone: Option<Duration>,
     /// Bytes taken, as a part of all that could be, from the first answer on until nobody is behind: the shard's full tank, and in each
     /// second its rate, or what the links of those who are behind carry, where that is less.
     pub used: f64,
@@ -102,7 +106,7 @@ pub struct Outcome {
 impl Outcome {
     /// Of a simulation whose outage ended at `end`, and which itself ended at `now`.
     pub fn of(scenario: &Scenario, gateways: &[Gateway], counts: Counts, end: Instant, now: Instant) -> Self {
-        let Counts { mut seconds, latencies, first_answer, records } = counts;
+        let Counts { mut seconds, latencies, first_answer, filled_alone, records } = counts;
         let lasted = now - end;
         seconds.truncate(lasted.as_secs() as usize + 1);
         let refused = |seconds: &[Second]| {
@@ -131,6 +135,7 @@ impl Outcome {
             lasted,
             first_answer,
             filled: gateways.iter().filter_map(|gateway| gateway.filled).min().map(|at| at - end - first_answer),
+            filled_alone,
             used: taken as f64 / (Limits::SERVICE.burst_bytes + given),
             refused: refused(&seconds),
             refused_at_first: refused(&seconds[..seconds.len().min(60)]),

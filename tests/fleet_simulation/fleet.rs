@@ -41,13 +41,15 @@ pub struct Scenario {
     pub horizon: Duration,
     /// What part of the shard's rate new readings need.
     pub load: f64,
+    /// How long after the outage all but the last gateway go for good, if they do.
+    pub leave: Option<Duration>,
     pub seed: u64,
 }
 
 impl Scenario {
     pub fn new(kind: Kind, gateways: usize) -> Self {
         let (outage, horizon) = (Duration::from_hours(24), Duration::from_hours(1));
-        Self { kind, gateways, outage, horizon, load: 0.1, seed: 1 }
+        Self { kind, gateways, outage, horizon, load: 0.1, leave: None, seed: 1 }
     }
 }
 
@@ -77,6 +79,8 @@ struct Fleet {
     start: Instant,
     /// The end of the outage.
     end: Instant,
+    /// When the last gateway is alone.
+    alone: Option<Instant>,
     counts: Counts,
 }
 
@@ -119,10 +123,12 @@ pub fn run(scenario: &Scenario) -> Outcome {
         seconds: vec![Second::default(); scenario.horizon.as_secs() as usize + 1],
         latencies: Latencies::default(),
         first_answer: None,
+        filled_alone: None,
         records: 0,
     };
-    let mut fleet =
-        Fleet { gateways, events: BinaryHeap::new(), number: 0, random, tank: Tank::full(Duration::ZERO), start, end, counts };
+    let (events, tank) = (BinaryHeap::new(), Tank::full(Duration::ZERO));
+    let alone = scenario.leave.map(|leave| end + leave);
+    let mut fleet = Fleet { gateways, events, number: 0, random, tank, start, end, alone, counts };
     for gateway in 0..scenario.gateways {
         let at = start + Duration::from_secs_f64(fleet.random.fraction());
         fleet.wakes(gateway, at);
@@ -151,6 +157,9 @@ impl Fleet {
             if now > until || behind == 0 {
                 return now.min(until);
             }
+            if self.is_gone(now, gateway) {
+                continue;
+            }
             match what {
                 What::Wake if self.gateways[gateway].wake != Some(now) => continue,
                 What::Wake => self.gateways[gateway].wake = None,
@@ -163,12 +172,19 @@ impl Fleet {
                     self.gateways[gateway].answered(now, Train::ALL[usize::from(train)], &mut self.random);
                     behind -= usize::from(!caught_up && self.gateways[gateway].caught_up.is_some());
                     self.counts.first_answer.get_or_insert(now);
+                    if let Some(alone) = self.alone.filter(|alone| now >= *alone && self.gateways[gateway].fills_a_shard()) {
+                        self.counts.filled_alone.get_or_insert(now - alone);
+                    }
                 }
                 What::Lost(train) => self.gateways[gateway].lost(now, Train::ALL[usize::from(train)], &mut self.random),
             }
             self.looks(now, gateway);
         }
         until
+    }
+
+    fn is_gone(&self, now: Instant, gateway: usize) -> bool {
+        gateway + 1 < self.gateways.len() && self.alone.is_some_and(|alone| now >= alone)
     }
 
     /// A gateway looks at what it can do.

@@ -8,7 +8,7 @@ use std::{
 use headwater::{
     buffer::Waiting,
     config::DrainOrder,
-    demo::random::Random,
+    demo::{kinesis::Limits, random::Random},
     drain::rehearsal::{Law, Rehearsal, Train, Turn, base64_len},
 };
 
@@ -280,6 +280,14 @@ impl Gateway {
         }
         if self.caught_up.is_none() && self.backlog(now) == 0 {
             self.caught_up = Some(now);
+        }
+    }
+
+    /// Whether it may send 98 % of what a shard takes.
+    pub fn fills_a_shard(&self) -> bool {
+        match &self.sender {
+            Sender::Headwater(drain) => drain.rate().is_none_or(|rate| rate as f64 >= 0.98 * Limits::SERVICE.bytes_per_second),
+            Sender::FullSpeed(_) | Sender::Bucket(_) => true,
         }
     }
 

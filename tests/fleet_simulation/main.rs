@@ -6,6 +6,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a simulation are positive and small")]
 #![allow(clippy::unchecked_time_subtraction, reason = "simulated time goes forward")]
 
+mod aims;
 mod figures;
 mod fleet;
 mod gateway;
