@@ -1,12 +1,12 @@
 //! A disk that can't be used, from the start or from some moment on. Mounting one takes root; where that is missing, the tests that need it
-//! say that they are left out.
+//! say that they are left out, and those with a quota remain.
 
 use std::{fs, path::Path};
 
 use super::power::acknowledging;
 use crate::support::{
     consumer::{ONCE, Repeats},
-    disk::Disk,
+    disk::{Disk, Quota},
     gateway::{Gateway, Plan},
     process::Picture,
 };
@@ -93,6 +93,20 @@ async fn disk_full_anyway_readings_go_on_from_memory_else_sources_are_held_until
 
     goes_on_from_memory_and_holds_sources(&mut gateway, |_| disk.fills()).await;
     disk.has_room();
+
+    recovers_by_itself(gateway).await;
+}
+
+#[tokio::test]
+async fn disk_full_anyway_although_the_file_system_tells_of_room_sources_are_held_until_there_is_some() {
+    let mut gateway = keeping().installs().await;
+    let quota = Quota::of(&mut gateway.agent);
+    gateway.agent.start();
+    gateway.field.is_listened_to().await;
+    gateway.field.pads(20_000);
+
+    goes_on_from_memory_and_holds_sources(&mut gateway, |_| quota.is_used_up()).await;
+    quota.is_raised();
 
     recovers_by_itself(gateway).await;
 }

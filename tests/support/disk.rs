@@ -5,13 +5,38 @@
 use std::{
     fs::{self, File},
     io::{ErrorKind, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use tempfile::TempDir;
 
-use super::left_out;
+use super::{left_out, process::Headwater};
+
+/// What one agent may have of a file system that has room for others. A library of our own stands between the two; no root is needed.
+pub struct Quota(File);
+
+impl Quota {
+    /// From the next start on that of `agent` can be used up.
+    pub fn of(agent: &mut Headwater) -> Self {
+        agent.lives_behind("tests/support/scarce.c");
+        let path = agent.dir().join("scarce");
+        fs::write(&path, [0]).expect("the temp dir can be written");
+        agent.finds("SCARCE", Some(&path.to_string_lossy()));
+        Self(File::options().write(true).open(path).expect("it was written just now"))
+    }
+
+    /// From now on no file of the agent grows.
+    pub fn is_used_up(&self) {
+        self.0.write_all_at(&[1], 0).expect("the temp dir can be written");
+    }
+
+    /// They may grow again.
+    pub fn is_raised(&self) {
+        self.0.write_all_at(&[0], 0).expect("the temp dir can be written");
+    }
+}
 
 /// A mounted file system.
 pub struct Disk {

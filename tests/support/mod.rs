@@ -23,7 +23,7 @@
 //! | [`site`] | a gateway with a device certificate, and that provider |
 //! | [`issuer`] | STS, a container's endpoint and an instance's metadata service |
 //! | [`certificates`] | an authority, and what it signs, for TLS; every endpoint here is behind it |
-//! | [`disk`] | a small file system for a gateway's state, full or broken on command; takes root |
+//! | [`disk`] | a small file system for a gateway's state, full or broken on command, which takes root; or a quota of it, which does not |
 //! | [`part`] | any child process: what it said, how it ended |
 //!
 //! Invariant: every wait ends with the event or, after [`DEADLINE`], with a panic that says what was seen instead; every port is one
