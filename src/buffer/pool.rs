@@ -357,7 +357,8 @@ impl Pool {
         match below {
             Some((_, oldest)) => state.oldest = Some(oldest),
             None => {
-                let number = state.memory_from();
+                // A row that what is in memory has joined stays until that is written or confirmed.
+                let number = state.memory.front().map_or(state.next, |held| held.from);
                 self.advance(now, lane, Position { number, ..Position::default() });
             }
         }

@@ -189,3 +189,21 @@ fn what_is_on_its_way_from_memory_is_not_refused() {
 
     assert_eq!(full(&mut pool), None);
 }
+
+#[test]
+fn a_row_that_a_notice_in_memory_has_joined_stays_until_that_is_written() {
+    let (mut pool, now) = on_disk(0, rule(WhenFull::DropOldest));
+    (0..2).for_each(|n| drop(pool.append(group(now, n + 1, vec![nth(LANE, n)]))));
+    assert!(matches!(full(&mut pool), Some(GiveWay::Refused(_))));
+    assert_eq!(numbers(&commit_and_see(&mut pool, now)), [(LANE, 1)]);
+    pool.append(group(now, 3, vec![nth(LANE, 2)]));
+    assert!(matches!(full(&mut pool), Some(GiveWay::Refused(_))));
+
+    assert!(matches!(pool.oldest(LANE, 1), Oldest::OnDisk(_)));
+    pool.took(now, LANE, None); // there is that row alone, which is not read any more
+    assert!(matches!(pool.oldest(LANE, 1), Oldest::InMemory(_)));
+
+    let write = pool.write(0, |bytes| bytes);
+    assert!(write.deletes.iter().all(|delete| delete.up_to < 1), "{:?}", write.deletes);
+    assert_eq!((write.rows[0].from, write.rows[0].number), (1, 2));
+}
