@@ -68,6 +68,7 @@ impl Drain {
 
     fn answered(&mut self, now: Instant, started: Instant, index: usize, sent: &[Sent], answers: &[Answer]) {
         self.streams[index].answered();
+        let before = self.streams[index].accepted;
         let mut invalid = Vec::new();
         for (sent, answers) in each(sent, answers) {
             let (delivered, answer) = match (&sent.part, answers) {
@@ -107,9 +108,10 @@ impl Drain {
             stream.settle(sent.index, started, now, sent.bytes, fate, (self.random)());
         }
         self.tell_of_aggregation(index);
-        let name = self.streams[index].name.clone();
-        if self.status.solved(&part_of(&name)) {
-            info!(stream = name, "the stream takes readings again");
+        let stream = &self.streams[index];
+        let refused_all = stream.accepted == before && !invalid.is_empty();
+        if !refused_all && self.status.solved(&part_of(&stream.name)) {
+            info!(stream = stream.name, "the stream takes readings again");
         }
         // Last, because what was accepted beside them is what tells.
         for (sent, suspects, reason) in invalid {

@@ -79,7 +79,7 @@ pub(super) struct Stream {
     /// The lane that goes first, so that a small request is not always the same lanes'.
     turn: usize,
     /// Records that the service has accepted.
-    accepted: u64,
+    pub(super) accepted: u64,
     /// Companies that were made.
     companies: u32,
     /// Waits while everything is called invalid.
