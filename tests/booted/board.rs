@@ -136,10 +136,15 @@ impl Board {
         self.does(&format!("apt-get install --yes --quiet --allow-downgrades /root/{name}")).await;
     }
 
-    /// Puts the configuration and the credentials where the package says.
-    pub fn is_configured(&self) {
+    /// Puts the configuration, and the authority that it names, where the package says.
+    pub fn has_settings(&self) {
         fs::copy(self.gateway.agent.config(), self.path("etc/headwater/gateway.toml")).unwrap();
         fs::copy(self.gateway.agent.dir().join("office.pem"), self.path("etc/headwater/office.pem")).unwrap();
+    }
+
+    /// The same, and credentials.
+    pub fn is_configured(&self) {
+        self.has_settings();
         self.writes("etc/headwater/environment", "AWS_ACCESS_KEY_ID=test\nAWS_SECRET_ACCESS_KEY=test\n");
     }
 

@@ -142,7 +142,7 @@ async fn a_secret_that_only_root_can_read_reaches_the_agent_as_one_of_systemds_c
     let plan = settings().set("destinations.cloud.credentials.kind", "static");
     let plan = plan.set("destinations.cloud.credentials.access_key_id", "test");
     let mut board = Board::with(Package::Now, plan.set("destinations.cloud.credentials.secret_access_key_file", secret)).await;
-    fs::copy(board.gateway.agent.config(), board.path("etc/headwater/gateway.toml")).unwrap();
+    board.has_settings();
     board.does("mkdir -m 700 /etc/headwater-secrets && (umask 077; printf secret > /etc/headwater-secrets/aws-secret)").await;
     board.has_drop_in("[Service]\nLoadCredential=aws-secret:/etc/headwater-secrets/aws-secret\n").await;
 
