@@ -4,7 +4,8 @@
 //! Drains begin with cold files: what is read from the device costs more than what the kernel still has, and that is no matter of depth. The
 //! longest start is judged by itself, because a gateway's watchdog waits for it, and so is one with a damaged file.
 //!
-//! `FIGURES_BACKLOG_MIB` is how much waits, 256 by default; a week of 1,000 readings/s is 10,240 and more, and that must be free on the disk of `TMPDIR`.
+//! `FIGURES_BACKLOG_MIB` is how much waits, 256 by default; a week of 1,000 readings/s is 10,240 and more, and that must be free on the disk
+//! of `TMPDIR`.
 
 use std::{
     fs::{self, File},

@@ -1,7 +1,8 @@
 //! What gives way when there is no room, and what has waited too long: never what is on its way, or delivered in part.
 //!
 //! `drop-oldest` and `thin` take chunks on the disk: what is in memory alone is younger than all of those. Where nothing there can go, as
-//! when others have filled the disk, they take the oldest of that; `drop-newest` takes the newest of just that. Streams of the lowest priority go first, and before them those that nobody configures any more.
+//! when others have filled the disk, they take the oldest of what is in memory alone, and `drop-newest` always takes the newest of that
+//! (`alone.rs`). Streams of the lowest priority go first, and before them those that nobody configures any more.
 //!
 //! Each step is planned here, committed as one transaction, and only then counted, so that a step that fails has not happened.
 
