@@ -27,7 +27,9 @@ deb: ## the Debian package for ARCH=amd64, arm64 or armhf, and its checksum, in 
 reproducible: ## that package twice, from two folders with nothing in common: the same bytes, or an error; ARCH=arm64, or others
 	@sh packaging/reproducible.sh $(ARCH)
 
-test: tools format lint docs deny unit emulated test-systemd ## everything that must hold: format, lints, docs, licences, tests, boards, the package; installs what the tests need
+test: tools format lint docs deny ## everything that must hold: format, lints, docs, licences, tests, boards, the package; installs what the tests need
+	@CARGO="$(CARGO)" sh cross/beside.sh $(MAKE) unit
+	@$(MAKE) emulated test-systemd
 
 test-systemd: ## the package under a booted systemd: installed, killed, upgraded, removed; says so where none can be booted
 	@CARGO="$(CARGO)" sh tests/booted/run.sh

@@ -2,17 +2,17 @@
 # Builds for boards, and holds each binary to the specification under qemu-user: the field, the cloud and the tests are this machine's, the
 # agent between them is the board's.
 #
-# Usage: sh cross/test.sh [ARCH...]      as cross/build.sh names them; without ARCH: arm64 armhf armv6
+# Usage: sh cross/test.sh [ARCH...]      as cross/build.sh names them; without ARCH: those for boards
 #
-# Those three are what the packages for boards carry (arm64, and armv6 in the one for armhf) and ARMv7. One commit always gives the same
-# bytes (packaging/reproducible.sh), so what is tested here is what is in a package of that commit, whoever makes it.
+# Two of them are in the packages for boards: arm64, and armv6 in the one for armhf. One commit always gives the same bytes
+# (packaging/reproducible.sh), so what is tested here is what is in a package of that commit, whoever makes it.
 #
 # A board whose compiler or library can't be downloaded is left out, and that is said; everything else that goes wrong is a failure.
 set -eu
 
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
-[ $# -gt 0 ] || set -- arm64 armhf armv6
+[ $# -gt 0 ] || set -- arm64 arm64-musl armhf armv6
 
 # Prints the command that runs this board's programs; this machine's own need none. The wall clock of a test is set by libfaketime in
 # front of the emulator, which must not hand it on; and the emulator knows no serial ports by their names, but for what cross/termios2.c
