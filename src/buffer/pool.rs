@@ -8,6 +8,7 @@
 
 mod alone;
 mod aside;
+mod groups;
 mod notice;
 mod overflow;
 mod parts;
@@ -36,7 +37,7 @@ use crate::{
     record::Previous,
 };
 
-use self::{repeats::Repeats, time::arrival};
+use self::{groups::Groups, repeats::Repeats, time::arrival};
 pub(super) use aside::{Cut, NO_READINGS, Whole};
 pub(super) use overflow::{GiveWay, Rewrite};
 pub(super) use salvaged::SalvagedRow;
@@ -64,9 +65,7 @@ pub(super) struct Pool {
     parts: BTreeMap<LaneId, parts::Parts>,
     /// Parts that began since the start.
     begun: u64,
-    /// Groups that are not safe, and safe ones behind such.
-    groups: VecDeque<OpenGroup>,
-    next_group: u64,
+    groups: Groups,
     /// By source, what its broker may still repeat.
     repeats: BTreeMap<SourceId, Repeats>,
     next_receipt: u64,
@@ -136,30 +135,6 @@ struct Held {
     written: bool,
 }
 
-#[derive(Debug)]
-struct OpenGroup {
-    number: u64,
-    /// Chunks that are neither confirmed nor written.
-    open: usize,
-    marks: Vec<Mark>,
-}
-
-impl OpenGroup {
-    /// It stands for what came behind it as well.
-    fn join(&mut self, marks: Vec<Mark>) {
-        for later in marks {
-            match self.marks.iter_mut().find(|mark| mark.source == later.source) {
-                Some(mark) => {
-                    mark.up_to = later.up_to;
-                    mark.fingerprints.extend(later.fingerprints);
-                    mark.repeatable = later.repeatable;
-                }
-                None => self.marks.push(later),
-            }
-        }
-    }
-}
-
 /// Sources whose watermark rose, and to what.
 pub(super) type Receipts = Vec<(SourceId, Ordinal)>;
 
@@ -221,8 +196,7 @@ impl Pool {
             lanes: BTreeMap::new(),
             parts: BTreeMap::new(),
             begun: 0,
-            groups: VecDeque::new(),
-            next_group: 0,
+            groups: Groups::default(),
             repeats: BTreeMap::new(),
             next_receipt: 0,
             right: BTreeMap::new(),
@@ -282,14 +256,12 @@ impl Pool {
     pub(super) fn append(&mut self, group: Group) -> Receipts {
         // Readings that no stream takes are safe with what is before them. A group for each of their batches would have no bound while the
         // disk can't be written. What is being written already stays as it is.
-        let last = self.groups.back_mut().filter(|last| group.chunks.is_empty() && last.number >= self.writing.under_way);
-        if let Some(last) = last {
-            last.join(group.marks);
-            return Receipts::new();
+        if group.chunks.is_empty() {
+            self.groups.join(group.marks, self.writing.under_way);
+            return self.close_groups();
         }
-        let number = self.next_group;
-        self.next_group += 1;
-        let mut open = 0;
+        let number = self.groups.next();
+        self.groups.add(group.chunks.len(), group.marks);
         for mut chunk in group.chunks {
             chunk.lane = self.today(chunk.lane);
             // To pass over it would acknowledge what is nowhere.
@@ -315,9 +287,7 @@ impl Pool {
                 written: false,
             });
             state.next += 1;
-            open += 1;
         }
-        self.groups.push_back(OpenGroup { number, open, marks: group.marks });
         self.writing.look_again(); // it may be what gives way
         self.ask_if_half_full();
         self.close_groups()
@@ -398,15 +368,13 @@ impl Pool {
     fn advance(&mut self, now: Instant, lane: LaneId, position: Position) {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
         state.position = position;
-        let mut closed = Vec::new();
         while state.memory_from() < position.number
-            && let Some(held) = state.memory.pop_front()
+            && let Some(mut held) = state.memory.pop_front()
         {
             self.memory -= held.chunk.bytes();
             if !held.written {
                 self.unwritten -= held.chunk.bytes();
-                closed.push(held.group);
-                closed.extend(held.also);
+                self.groups.close(&mut held);
             }
         }
         if position.number >= state.memory_from() {
@@ -415,30 +383,18 @@ impl Pool {
         if state.deletable().is_some() {
             self.writing.delete_since.get_or_insert(now);
         }
-        closed.into_iter().for_each(|group| self.close_chunk(group));
-    }
-
-    /// A chunk of `group` was confirmed or written.
-    fn close_chunk(&mut self, group: u64) {
-        let first = self.groups.front().map_or(0, |group| group.number);
-        let index = group.checked_sub(first).and_then(|index| usize::try_from(index).ok());
-        if let Some(group) = index.and_then(|index| self.groups.get_mut(index)) {
-            group.open -= 1;
-        }
     }
 
     /// Takes off the groups that are safe, in order.
     fn close_groups(&mut self) -> Receipts {
         let mut receipts = Receipts::new();
-        while let Some(group) = self.groups.pop_front_if(|group| group.open == 0) {
-            for mark in group.marks {
-                match receipts.iter_mut().find(|(source, _)| *source == mark.source) {
-                    Some((_, up_to)) => *up_to = mark.up_to,
-                    None => receipts.push((mark.source, mark.up_to)),
-                }
-                if let Some(repeats) = self.repeats.get_mut(&mark.source) {
-                    repeats.confirmed(mark.fingerprints, mark.repeatable);
-                }
+        for mark in self.groups.take_safe() {
+            match receipts.iter_mut().find(|(source, _)| *source == mark.source) {
+                Some((_, up_to)) => *up_to = mark.up_to,
+                None => receipts.push((mark.source, mark.up_to)),
+            }
+            if let Some(repeats) = self.repeats.get_mut(&mark.source) {
+                repeats.confirmed(mark.fingerprints, mark.repeatable);
             }
         }
         receipts

@@ -153,7 +153,7 @@ impl Pool {
         self.memory += chunk.bytes();
         self.unwritten += chunk.bytes();
         let from = before.map_or_else(|| parts.front().map_or(*cut.start(), |held| held.from), |before| before.number);
-        let group = if groups.is_empty() { self.next_group } else { groups.remove(0) };
+        let group = groups.remove(0); // there is one: what is in memory alone is of a group that is not safe
         let since = parts.front()?.since;
         let number = span.last.number;
         if state.position.number >= from {

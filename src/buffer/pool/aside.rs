@@ -163,9 +163,7 @@ impl Pool {
             held.gap = cut.gap;
             if !std::mem::replace(&mut held.written, true) {
                 self.unwritten -= before;
-                let (group, also) = (held.group, std::mem::take(&mut held.also));
-                self.close_chunk(group);
-                also.into_iter().for_each(|group| self.close_chunk(group));
+                self.groups.close(held);
             }
         }
         self.close_groups()

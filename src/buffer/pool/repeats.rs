@@ -79,8 +79,7 @@ impl Pool {
     pub(super) fn receipts(&mut self, below: u64) -> Vec<Receipt> {
         let mut receipts = Vec::new();
         for (source, repeats) in &mut self.repeats {
-            let marks = || self.groups.iter().take_while(|group| group.number < below).flat_map(|group| &group.marks);
-            let fresh = marks().filter(|mark| mark.source == *source);
+            let fresh = self.groups.marks(below).filter(|mark| mark.source == *source);
             fresh.clone().for_each(|mark| repeats.expect(mark.repeatable));
             let mut fingerprints = fresh.flat_map(|mark| &mark.fingerprints).peekable();
             if fingerprints.peek().is_some() || !repeats.unsaved.is_empty() {
@@ -93,9 +92,7 @@ impl Pool {
 
     /// `receipts` are on the disk, with all groups below `below`.
     pub(super) fn saved(&mut self, receipts: &[Receipt], below: u64) {
-        for group in self.groups.iter_mut().take_while(|group| group.number < below) {
-            group.marks.iter_mut().for_each(|mark| mark.fingerprints.clear());
-        }
+        self.groups.saved(below);
         for receipt in receipts {
             if let Some(repeats) = self.repeats.get_mut(&receipt.source) {
                 repeats.saved(receipt);

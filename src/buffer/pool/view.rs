@@ -16,7 +16,7 @@ impl Pool {
     /// What will be safe when all is written.
     #[cfg(test)]
     pub(in crate::buffer) fn receipts_to_come(&self) -> Receipts {
-        self.groups.iter().flat_map(|group| &group.marks).map(|mark| (mark.source, mark.up_to)).collect()
+        self.groups.marks(u64::MAX).map(|mark| (mark.source, mark.up_to)).collect()
     }
 
     /// Whether a source may hand over more that goes to `streams`.

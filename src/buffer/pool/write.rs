@@ -83,7 +83,7 @@ impl Write {
 impl Pool {
     /// Everything that is in memory now is to be written without waiting.
     pub(in crate::buffer) fn ask(&mut self) {
-        self.writing.asked = self.next_group;
+        self.writing.asked = self.groups.next();
     }
 
     pub(super) fn ask_if_half_full(&mut self) {
@@ -94,7 +94,7 @@ impl Pool {
 
     /// Whether a commit is under way or was asked for, so that the next group may gather behind it.
     pub(in crate::buffer) fn is_writing(&self) -> bool {
-        self.writing.busy || (self.writing.asked > self.groups.front().map_or(self.next_group, |group| group.number))
+        self.writing.busy || (self.writing.asked > self.groups.first())
     }
 
     /// When the next write is due; none when nothing has to be written.
@@ -121,7 +121,7 @@ impl Pool {
             write.rows.push(WriteRow { number, chunk: chunk.clone(), earlier, gap, from, group });
         }
         write.rows.sort_by_key(|row| row.group);
-        let mut groups_below = self.next_group;
+        let mut groups_below = self.groups.next();
         let (mut taken, mut bytes, mut pages) = (0, 0, 0);
         for rows in write.rows.chunk_by(|row, next| row.group == next.group) {
             pages += rows.iter().map(|row| pages_of(&row.chunk, &pages_for)).sum::<u64>();
@@ -138,7 +138,7 @@ impl Pool {
         }
         if !write.rows.is_empty() {
             // What is due by `hold` takes everything with it: a second commit costs more than a larger one.
-            self.writing.asked = self.writing.asked.max(self.next_group);
+            self.writing.asked = self.writing.asked.max(self.groups.next());
             write.begins = self.begun(write.rows.iter().map(|row| row.chunk.lane));
             write.receipts = self.receipts(groups_below);
             write.groups_below = groups_below;
@@ -210,9 +210,7 @@ impl Pool {
             if let Some(held) = state.held(row.number).and_then(|index| state.memory.get_mut(index)) {
                 held.written = true;
                 self.unwritten -= held.chunk.bytes();
-                let (group, also) = (held.group, std::mem::take(&mut held.also));
-                self.close_chunk(group);
-                also.into_iter().for_each(|group| self.close_chunk(group));
+                self.groups.close(held);
             }
         }
         self.writing.delete_since = self.has_deletes().then_some(now);
