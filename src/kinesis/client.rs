@@ -21,9 +21,10 @@ use super::{
     credentials::{Fault, HeldCredentials},
     guard::SystemNames,
     limits::MAX_RECORD,
-    link::{Answering, Failure, LOOK_TIMEOUT, Link, PUT_ANSWER, Passage, ServiceError, Way},
+    link::{LOOK_TIMEOUT, Link, PUT_ANSWER, Passage},
     trouble::Trouble,
     verdict::{Verdict, verdict},
+    way::{Answering, Failure, ServiceError, Way},
 };
 use crate::{config::KinesisConfig, reading::Timestamp, units::ByteCount};
 

@@ -17,8 +17,9 @@ use super::{
     clock::ServiceClock,
     credentials::HeldCredentials,
     guard::SystemNames,
-    link::{Failure, LOOK_TIMEOUT, Link, PUT_ANSWER},
+    link::{LOOK_TIMEOUT, Link, PUT_ANSWER},
     verdict::{SLOW_DOWN, Verdict, verdict},
+    way::Failure,
 };
 use crate::config::KinesisConfig;
 

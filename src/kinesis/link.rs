@@ -1,62 +1,45 @@
-//! The way to a service, whichever it is: its endpoints, connections, credentials, and how far a request came.
+//! The way to a service, whichever it is: its endpoints, connections and credentials.
 //!
 //! A link lives as long as the agent, and goes by the first of its endpoints that answers.
 //!
 //! Invariant: opening it sends nothing and waits for nobody, so an absent endpoint or name server delays no start.
 
 use std::{
-    error::Error,
-    io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_kinesis::{
-    config::{
-        BehaviorVersion, ConfigBag, IdentityCache, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
-        interceptors::{BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextRef},
-        retry::RetryConfig,
-        timeout::TimeoutConfig,
-    },
-    error::{ProvideErrorMetadata, SdkError},
+use aws_sdk_kinesis::config::{
+    BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        connection::{CaptureSmithyConnection, ConnectionMetadata},
-        dns::{ResolveDns, SharedDnsResolver},
-        interceptors::dyn_dispatch_hint,
-        orchestrator::HttpResponse,
-    },
+use aws_smithy_runtime_api::client::{
+    connection::ConnectionMetadata,
+    dns::{ResolveDns, SharedDnsResolver},
 };
 
 use super::{
-    Cause, ClientError, PutError, Refusal, Service, Target,
-    answer::{Seen, harmless},
+    ClientError, PutError, Service, Target,
     clock::ServiceClock,
-    credentials::{Asking, CredentialsError, HeldCredentials},
+    credentials::{Asking, HeldCredentials},
     endpoint::{Endpoint, Resolver},
     failover::Failover,
-    guard::{Guard, PublicAddress},
+    guard::Guard,
     http::Http,
     tls::Untimely,
     trial::Trial,
     trouble::Trouble,
     trust::Trust,
     tunnel::Proxy,
-    verdict::Verdict,
+    way::{Answering, Failure, ServiceError, Way},
 };
-use crate::{backoff, config::KinesisConfig, reading::Timestamp};
+use crate::{backoff, config::KinesisConfig};
 
 /// For name, TCP and TLS together: four round trips or more, each of up to two seconds on a mobile link that wakes up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A signature is taken for five minutes: one that was refused although the clock was less wrong than this was refused for another
-/// reason. Source: AWS IAM user guide, "Signature Version 4".
-const TOLERATED: Duration = Duration::from_mins(4);
 /// An endpoint that was left and takes longer than this to say anything is not back.
 pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most bytes in the answer to a put: 500 records, each with a shard and a sequence number or a message, are a quarter of it.
@@ -236,9 +219,9 @@ impl<C> Passage<'_, C> {
     ) -> Result<T, Failure> {
         // Asked for before the SDK does, which would call it a failed request; and in its own time, which is not that of a put.
         if let Err(why) = self.link.credentials.get().await {
-            return Err(no_credentials(why));
+            return Err(Failure::of_credentials(why));
         }
-        let exchange = async { start(way.clone()).await.map_err(|error| failure(error, way)) };
+        let exchange = async { start(way.clone()).await.map_err(|error| way.failure(error)) };
         let outcome = match tokio::time::timeout(timeout, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(way.late(timeout)),
@@ -283,117 +266,7 @@ impl<C> Passage<'_, C> {
 
     /// Watches a request whose answer has at most `answer` bytes.
     pub(super) fn way(&self, answer: usize) -> Way {
-        Way { connected: Arc::default(), seen: Seen::default(), answer, clock: self.link.clock.clone(), moved: Arc::default() }
-    }
-}
-
-pub(super) trait ServiceError: Error + ProvideErrorMetadata + Send + Sync + 'static {}
-impl<E: Error + ProvideErrorMetadata + Send + Sync + 'static> ServiceError for E {}
-
-pub(super) trait Answering<T, E>: Future<Output = Result<T, SdkError<E, HttpResponse>>> {}
-impl<T, E, F: Future<Output = Result<T, SdkError<E, HttpResponse>>>> Answering<T, E> for F {}
-
-/// How far a request came that brought nothing.
-pub(super) enum Failure {
-    Barred(PublicAddress),
-    NoCredentials(Arc<CredentialsError>),
-    NotSent(Cause),
-    NoAnswer(Trouble),
-    Refused(Refusal),
-}
-
-impl Failure {
-    /// Why, if another endpoint might do better.
-    fn of_endpoint(&self) -> Option<String> {
-        match self {
-            Self::Barred(public) => Some(public.to_string()),
-            Self::NotSent(cause) => Some(Trouble::before(&**cause).to_string()),
-            Self::NoAnswer(trouble) => Some(trouble.to_string()),
-            Self::Refused(refusal) if refusal.verdict() == Verdict::Unavailable => Some(refusal.to_string()),
-            Self::Refused(_) | Self::NoCredentials(_) => None,
-        }
-    }
-}
-
-/// Watches one request: whether it was given a connection, after which its bytes may have left; and what came back.
-#[derive(Clone, Debug)]
-pub(super) struct Way {
-    connected: Arc<OnceLock<CaptureSmithyConnection>>,
-    seen: Seen,
-    /// Bytes of the answer, at most.
-    answer: usize,
-    clock: ServiceClock,
-    /// By how much the answer has moved the service's time.
-    moved: Arc<OnceLock<Duration>>,
-}
-
-impl Way {
-    /// Whether it was signed at another time than the service's.
-    fn was_untimely(&self) -> bool {
-        self.moved.get().is_some_and(|moved| *moved > TOLERATED)
-    }
-
-    fn connection(&self) -> Option<ConnectionMetadata> {
-        self.connected.get().and_then(CaptureSmithyConnection::get)
-    }
-
-    fn failure(&self, cause: Cause) -> Failure {
-        match PublicAddress::in_chain(&*cause) {
-            Some(public) => Failure::Barred(public.clone()),
-            None if self.connection().is_some() => Failure::NoAnswer(self.no_answer(&*cause)),
-            None => Failure::NotSent(cause),
-        }
-    }
-
-    /// It was waited for `time`.
-    fn late(&self, time: Duration) -> Failure {
-        match self.connection() {
-            Some(_) => Failure::NoAnswer(Trouble::late(time).showing(self.seen.shown())),
-            None => Failure::NotSent(io::Error::from(io::ErrorKind::TimedOut).into()),
-        }
-    }
-
-    /// The service's time when it answered, as far as it says.
-    pub(super) fn date(&self) -> Option<Timestamp> {
-        self.seen.date()
-    }
-
-    /// What came back is none, because of `error`.
-    pub(super) fn no_answer(&self, error: &(dyn Error + 'static)) -> Trouble {
-        Trouble::after(error).showing(self.seen.shown())
-    }
-}
-
-#[dyn_dispatch_hint]
-impl Intercept for Way {
-    fn name(&self) -> &'static str {
-        "Way"
-    }
-
-    fn read_before_transmit(
-        &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if let Some(capture) = config.load::<CaptureSmithyConnection>() {
-            self.connected.get_or_init(|| capture.clone());
-        }
-        Ok(())
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let headers = context.response().headers();
-        if let Some(moved) = self.clock.learn(headers.get("date"), headers.get("age")) {
-            self.moved.get_or_init(|| moved);
-        }
-        self.seen.watch(context.response_mut(), self.answer);
-        Ok(())
+        Way::new(answer, self.link.clock.clone())
     }
 }
 
@@ -403,25 +276,4 @@ fn proxy(url: &str) -> Result<(ProxyConfig, Proxy), ClientError> {
     let own = Proxy::parse(url).map_err(|why| refused(why.into()))?;
     let sdks = ProxyConfig::all(url).map_err(|error| refused(error.into()))?;
     Ok((sdks, own))
-}
-
-fn no_credentials(why: Arc<CredentialsError>) -> Failure {
-    match PublicAddress::in_chain(&*why) {
-        Some(public) => Failure::Barred(public.clone()),
-        None => Failure::NoCredentials(why),
-    }
-}
-
-fn failure<E: ServiceError>(error: SdkError<E, HttpResponse>, way: &Way) -> Failure {
-    let status = error.raw_response().map(|response| response.status().as_u16());
-    match (status, error.code()) {
-        (Some(status), Some(code)) => {
-            let message = harmless(error.message().unwrap_or_default());
-            Failure::Refused(Refusal { status, code: code.to_owned(), message })
-        }
-        (Some(status), None) if !(200..300).contains(&status) => {
-            Failure::Refused(Refusal { status, code: String::new(), message: way.seen.body() })
-        }
-        _ => way.failure(error.into_source().unwrap_or_else(Into::into)),
-    }
 }

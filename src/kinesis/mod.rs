@@ -1,7 +1,7 @@
 //! Stage 5 of 5: what Amazon expects, and nothing about us.
 //!
-//! The drain and `headwater tail` see a Kinesis stream as the few types below; `client.rs`, `firehose.rs` and `link.rs` alone
-//! know the SDKs' own.
+//! The drain and `headwater tail` see a Kinesis stream as the few types below; `client.rs`, `firehose.rs`, `link.rs` and `way.rs`
+//! alone know the SDKs' own.
 //!
 //! Invariant: a request goes out once. What to send again, and when, is decided by those who know what it would cost.
 
@@ -24,6 +24,7 @@ mod trouble;
 mod trust;
 pub(crate) mod tunnel;
 mod verdict;
+mod way;
 
 use std::ops::RangeInclusive;
 
