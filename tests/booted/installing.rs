@@ -130,10 +130,15 @@ async fn several_agents_share_a_board_and_are_upgraded_and_removed_with_the_pack
 
     board.does("apt-get remove --yes --quiet headwater").await;
     assert_eq!(board.unit_of("headwater@north", "ActiveState").await, "inactive");
+    let started_with = "etc/systemd/system/multi-user.target.wants";
+    assert!(board.path(started_with).join("headwater@north.service").is_symlink(), "it would start when the package is back");
+    // A unit of somebody else's, by a similar name.
+    board.does(&format!("ln -s /opt/headwater@.service /{started_with}/headwater@own.service")).await;
 
     let said = board.does("apt-get purge --yes --quiet headwater").await;
     assert!(said.contains("/etc/headwater-north stays") && said.contains("/var/lib/headwater-north and the readings"), "{said}");
     assert!(board.path("etc/headwater-north/gateway.toml").exists());
+    assert_eq!(board.does(&format!("cd /{started_with} && ls -d headwater*")).await, "headwater@own.service\n");
 }
 
 #[tokio::test]
