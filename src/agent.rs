@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     buffer::{Buffer, BufferError, Opened},
-    clock::{Belief, Boot, Clock},
+    clock::{Belief, Clock},
     config::{Config, MqttConfig, SourceConfig},
     drain::Outlet,
     ingest::Intake,
@@ -123,7 +123,7 @@ pub async fn run(config: Config, status: Status, stop: CancellationToken) -> Res
     let close = CancellationToken::new();
 
     let plan = Plan::new(&config);
-    let clock = Clock::new(config.device.clock_synchronized.clone(), Boot(run.0));
+    let clock = Clock::new(config.device.clock_synchronized.clone(), clock::present_boot(run));
     let mut stages = Stages::default();
     stages.spawn("web", {
         let (http, socket) = (config.http.clone(), config.device.socket.clone());

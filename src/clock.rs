@@ -11,7 +11,7 @@ mod keeper;
 mod narrow;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,6 +25,8 @@ use self::keeper::{Keeper, Synchronized};
 use self::narrow::since_1970;
 use crate::reading::{Timestamp, Uptime};
 
+/// The kernel's name for its present start. Source: proc(5).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The two clocks are read again until this little time passes in between, in microseconds, or [`ATTEMPTS`] times.
 const CLOSE_ENOUGH: i64 = 100;
 /// See [`CLOSE_ENOUGH`]; the closest pair counts.
@@ -38,6 +40,14 @@ pub struct Setting(pub i64);
 /// A start of the kernel, by the first half of its random name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Boot(pub u64);
+
+/// Why the present boot can't be told from others. Its text reads `WHAT; WHAT TO DO`.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot read {}, so readings from before a restart are not corrected when the clock is set; leave ProcSubset=pid out of the unit",
+    BOOT_ID
+)]
+pub struct Nameless(#[from] io::Error);
 
 /// Whether what the clock says is the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -70,6 +80,16 @@ pub struct Unsure {
     pub boot: Boot,
     /// How it was set.
     pub set: Setting,
+}
+
+impl Boot {
+    /// The present one.
+    pub fn present() -> Result<Self, Nameless> {
+        let name = fs::read_to_string(BOOT_ID)?;
+        let digits: String = name.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        let number = u64::from_str_radix(&digits, 16).map_err(io::Error::other)?;
+        Ok(Self(number))
+    }
 }
 
 impl Setting {
@@ -142,10 +162,9 @@ struct Shared {
 }
 
 impl Clock {
-    /// Looks at the clock for the first time. `marker` is a file that is made, and touched again, when a time server has set the clock;
-    /// where its folder is missing nobody makes it. `nameless` stands for the boot on a kernel that does not name it.
-    pub fn new(marker: PathBuf, nameless: Boot) -> Self {
-        let boot = this_boot().unwrap_or(nameless);
+    /// Looks at the clock for the first time, in the present `boot`. `marker` is a file that is made, and touched again, when a time server
+    /// has set the clock; where its folder is missing nobody makes it.
+    pub fn new(marker: PathBuf, boot: Boot) -> Self {
         let set = setting();
         let keeper = Keeper::new(set, set.time(uptime()), synchronized(&marker));
         let belief = watch::Sender::new(Belief { boot, set, trust: keeper.trust() });
@@ -185,11 +204,4 @@ fn synchronized(marker: &Path) -> Synchronized {
         Err(_) if marker.parent().is_some_and(Path::is_dir) => Synchronized::NotYet,
         Err(_) => Synchronized::Unknown,
     }
-}
-
-/// Source: proc(5), `/proc/sys/kernel/random/boot_id`.
-fn this_boot() -> Option<Boot> {
-    let name = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let digits: String = name.chars().filter(char::is_ascii_hexdigit).take(16).collect();
-    u64::from_str_radix(&digits, 16).ok().map(Boot)
 }

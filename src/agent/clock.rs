@@ -10,9 +10,10 @@ use tracing::{info, warn};
 
 use crate::{
     buffer::Buffer,
-    clock::{Belief, Clock, Trust, now},
+    clock::{Belief, Boot, Clock, Trust, now},
     reading::Timestamp,
-    status::Status,
+    record::RunId,
+    status::{Status, what_and_remedy},
 };
 
 /// The part of the status that this task speaks for.
@@ -23,6 +24,15 @@ const PERIOD: Duration = Duration::from_secs(10);
 const SHORT_PERIOD: Duration = Duration::from_secs(1);
 /// The mean year of the calendar, in milliseconds.
 const YEAR: i64 = 31_556_952_000;
+
+/// The present boot. One without a name is taken for a boot of its own, so that no reading is corrected by another one's clock.
+pub(super) fn present_boot(run: RunId) -> Boot {
+    Boot::present().unwrap_or_else(|nameless| {
+        let (what, remedy) = what_and_remedy(&nameless);
+        warn!("{what}; {remedy}");
+        Boot(run.0)
+    })
+}
 
 /// Watches until `stop`. Whoever sends readings listens to `told`, which hears of a change when the buffer has it: else they would go out
 /// before they are corrected.

@@ -215,6 +215,15 @@ impl Board {
         self.tries("journalctl --boot --no-pager --output cat --unit 'headwater*'").await.1
     }
 
+    /// Waits until the journal has something that the agent says.
+    pub async fn says(&self, wanted: &str) {
+        eventually_within(PATIENCE, format_args!("it says {wanted:?}"), async || {
+            let journal = self.journal().await;
+            if journal.contains(wanted) { Ok(()) } else { Err(journal) }
+        })
+        .await;
+    }
+
     /// Waits until the cloud has everything that was sent, checks that nothing is missing or out of order, and says what came twice.
     pub async fn everything_arrives(&mut self) -> Repeats {
         self.gateway.everything_arrives().await

@@ -10,6 +10,7 @@
 mod support;
 
 mod board;
+mod confined;
 mod installing;
 mod running;
 mod upgrading;
