@@ -32,9 +32,19 @@ pub enum SourceError {
         /// As configured.
         port: PathBuf,
     },
-    /// The file's mode or a device cgroup is in the way.
+    /// The file's mode is in the way.
     #[error("serial port {} may not be opened; add the user that runs headwater to the file's group (`dialout` on Debian)", port.display())]
     PortForbidden {
+        /// As configured.
+        port: PathBuf,
+    },
+    /// A control group's list of devices is in the way.
+    #[error(
+        "serial port {} is none of the devices that this service may open; name its driver under `DeviceAllow=`, as the example \
+         serial-port.conf does, and restart headwater",
+        port.display()
+    )]
+    PortFencedOff {
         /// As configured.
         port: PathBuf,
     },

@@ -70,8 +70,13 @@ pub fn settings() -> Plan {
 impl Board {
     /// A board that has booted, with this package on it and nothing configured.
     pub async fn with(package: Package, plan: Plan) -> Self {
+        Self::on(Network::Shared, package, plan).await
+    }
+
+    /// The same, connected to something else.
+    pub async fn on(network: Network, package: Package, plan: Plan) -> Self {
         let mut board = Self { gateway: plan.installs().await, card: TempDir::new().unwrap(), running: None };
-        board.boots(Network::Shared).await;
+        board.boots(network).await;
         board.installs(package).await;
         board
     }

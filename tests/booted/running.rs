@@ -179,23 +179,3 @@ async fn a_board_without_a_network_collects_and_what_it_has_arrives_when_there_i
     consumer.lacks_nothing();
     assert_eq!((consumer.distinct(), consumer.repeats), (20, ONCE));
 }
-
-#[tokio::test]
-async fn a_device_that_is_no_serial_port_is_out_of_its_reach() {
-    let mut board = Board::with(Package::Now, settings()).await;
-    board.shuts_down().await;
-    board.boots(Network::Nothing).await; // where its own systemd may fence devices off
-    // The same confinement, around another program.
-    let other =
-        "Type=oneshot\nRestart=no\nWatchdogSec=0\nNoExecPaths=\nExecPaths=\nExecStart=\nExecStart=/bin/sh -c ': <> /dev/other'\n";
-    board.has_drop_in(&format!("[Service]\n{other}")).await;
-    board.writes("etc/headwater/gateway.toml", "");
-    // A tunnel's, which anyone could open whom its mode lets.
-    board.does("mknod --mode=666 /dev/other c 10 200 && setpriv --reuid=daemon --clear-groups sh -c ': <> /dev/other'").await;
-
-    let (opened, _) = board.tries("systemctl start headwater").await;
-
-    assert!(!opened);
-    let journal = board.journal().await;
-    assert!(journal.contains("/dev/other: Operation not permitted"), "{journal}");
-}

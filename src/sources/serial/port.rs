@@ -2,10 +2,13 @@
 //!
 //! Invariant: a lost port is closed at once. While its old handle is open, a replugged adapter comes back under another name.
 
-use std::os::unix::fs::FileTypeExt;
+use std::{os::unix::fs::FileTypeExt, path::Path};
 
 use bytes::BytesMut;
-use rustix::fs::{Access, access};
+use rustix::{
+    fs::{Access, access},
+    io::Errno,
+};
 use tokio::{
     io::AsyncReadExt,
     task::JoinHandle,
@@ -35,7 +38,15 @@ pub fn try_out(config: &SerialConfig) -> Result<(), SourceError> {
         Ok(file) if !file.file_type().is_char_device() => return no_device(),
         Ok(_) => {}
     }
+    if is_fenced_off(&port) {
+        return Err(SourceError::PortFencedOff { port });
+    }
     access(&port, Access::READ_OK | Access::WRITE_OK).map_err(|_| SourceError::PortForbidden { port })
+}
+
+/// Whether a control group's list of devices lacks the port; a file's mode gives EACCES. Source: `devcgroup_inode_permission` of Linux.
+fn is_fenced_off(port: &Path) -> bool {
+    access(port, Access::READ_OK | Access::WRITE_OK) == Err(Errno::PERM)
 }
 
 /// What happened on the line.
@@ -118,6 +129,8 @@ impl Port {
             ErrorKind::Io(std::io::ErrorKind::PermissionDenied) => SourceError::PortForbidden { port },
             // What the library makes of EBUSY and of a lock that is taken.
             ErrorKind::NoDevice => SourceError::PortBusy { port },
+            // It does not tell EPERM from a setting that is refused.
+            _ if is_fenced_off(&port) => SourceError::PortFencedOff { port },
             _ => SourceError::PortSettings { port, baud: self.config.baud, source: error },
         }
     }
