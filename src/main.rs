@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use headwater::{
     allocator,
-    cli::{self, Cli},
+    cli::{self, Cli, Stderr},
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use tracing::Level;
 
 /// Keys and credentials are in this memory: no core dump of it is written, and no other process of this user may look into it. The limit
 /// holds for the programs that we start, too.
@@ -21,10 +22,13 @@ fn keep_memory_ours() {
 fn main() -> ExitCode {
     keep_memory_ours();
     allocator::give_back_early();
-    let cli = Cli::parse();
     // A variable that is no text is none of ours.
     let env: Vec<_> =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::misunderstood(&error, &env),
+    };
     // Two threads: one may encrypt and hash a request while the other takes readings. More would only cost memory.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
             code
         }
         Err(error) => {
-            eprintln!("headwater: cannot start threads: {error}");
+            Stderr::of(&env).says(Level::ERROR, &format!("headwater: cannot start threads: {error}"));
             ExitCode::FAILURE
         }
     }

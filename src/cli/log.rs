@@ -2,12 +2,15 @@
 
 mod journal;
 mod panics;
+mod stderr;
 
 use std::io::IsTerminal;
 
+use tracing::Level;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use self::journal::Journal;
+pub use self::stderr::Stderr;
 
 /// How to write the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -26,16 +29,18 @@ const DEFAULT_LOG: &str = "info,aws_smithy_http_client=error";
 pub fn start_log(format: LogFormat, env: &[(String, String)]) {
     let value = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let wanted = value("HEADWATER_LOG").unwrap_or(DEFAULT_LOG);
+    let stderr = Stderr::of(env);
     let filter = EnvFilter::builder().parse(wanted).unwrap_or_else(|error| {
-        eprintln!("headwater: HEADWATER_LOG is {wanted:?}, {error}; write for example HEADWATER_LOG=debug,rumqttc=warn");
+        let text = format!("headwater: HEADWATER_LOG is {wanted:?}, {error}; write for example HEADWATER_LOG=debug,rumqttc=warn");
+        stderr.says(Level::WARN, &text);
         EnvFilter::builder().parse_lossy(wanted)
     });
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let log = tracing_subscriber::registry().with(filter);
-    match (format, value("JOURNAL_STREAM").and_then(Journal::of_stderr)) {
+    match (format, Journal::behind(stderr)) {
         (LogFormat::Json, _) => log.with(lines.json()).init(),
         (LogFormat::Text, Some(journal)) => log.with(journal).init(),
         (LogFormat::Text, None) => log.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
     }
-    panics::are_told();
+    panics::are_told(stderr);
 }

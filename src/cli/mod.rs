@@ -21,7 +21,9 @@ use std::{
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
+pub use self::log::Stderr;
 use self::{buffer::BufferArgs, check::CheckArgs, run::RunArgs, show::ShowArgs, status::StatusArgs, tail::TailArgs};
 use crate::{
     config::{self, Files, Loaded},
@@ -77,12 +79,21 @@ pub async fn main(cli: Cli, env: &[(String, String)]) -> ExitCode {
     let code = done.unwrap_or_else(|failed| {
         // A mistake in the configuration is a line that begins with its place, as compilers write it.
         let prefix = if failed.1 == check::WRONG_CONFIGURATION { "" } else { "headwater: " };
-        // Where even stderr is gone, the exit code still tells.
-        let _ = writeln!(wrong, "{prefix}{}", with_causes(&*failed.0));
+        Stderr::of(env).says(Level::ERROR, &format!("{prefix}{}", with_causes(&*failed.0)));
         ExitCode::from(failed.1)
     });
     let _ = out.flush();
     code
+}
+
+/// Says what is wrong with the command line; or what it asked for instead of a command: help, or the version.
+pub fn misunderstood(error: &clap::Error, env: &[(String, String)]) -> ExitCode {
+    match Stderr::of(env) {
+        Stderr::Journal if error.use_stderr() => Stderr::Journal.says(Level::ERROR, &error.render().to_string()),
+        // In colour, where there is a terminal. Who closed it before the end wanted no more of it.
+        _ => drop(error.print()),
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// A command failed: why, and its exit code.

@@ -217,7 +217,14 @@ impl Board {
 
     /// What systemd and the agent have written to the journal about the agent, on this board's present boot.
     pub async fn journal(&self) -> String {
-        self.tries("journalctl --boot --no-pager --output cat --unit 'headwater*'").await.1
+        self.tries("journalctl --sync && journalctl --boot --no-pager --output cat --unit 'headwater*'").await.1
+    }
+
+    /// What of that, or of another unit, has the priority of an error.
+    pub async fn errors(&self, unit: &str) -> String {
+        let line =
+            format!("journalctl --sync && journalctl --boot --no-pager --output cat --priority err _SYSTEMD_UNIT={unit}.service");
+        self.does(&line).await
     }
 
     /// Waits until the journal has something that the agent says.

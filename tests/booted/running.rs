@@ -73,7 +73,7 @@ async fn a_panic_is_told_in_a_line_with_the_priority_of_an_error_and_systemd_sta
     board.shows("NRestarts", |restarts| restarts != "0").await;
     board.shows("ActiveState", |state| state == "active").await;
 
-    let errors = board.does("journalctl --boot --no-pager --output cat --priority err _SYSTEMD_UNIT=headwater.service").await;
+    let errors = board.errors("headwater").await;
     // More than one, where several threads ask at once.
     let is_told =
         |line: &str| line.starts_with("a bug at ") && line.contains("Invalid argument") && line.contains("please report it");
@@ -105,17 +105,29 @@ async fn a_disk_that_is_read_only_when_the_board_starts_is_waited_for_and_the_bo
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_ends_it_once_and_says_where() {
+async fn a_wrong_configuration_ends_it_once_and_whatever_ends_it_is_told_with_the_priority_of_an_error() {
     let board = Board::with(Package::Now, settings()).await;
     board.writes("etc/headwater/gateway.toml", "[buffer]\nhold = \"soon\"\n");
+    let starts = async || board.tries("systemctl start headwater").await.0;
 
-    let (started, _) = board.tries("systemctl start headwater").await;
-
-    assert!(!started);
+    assert!(!starts().await);
     assert_eq!((board.unit("ActiveState").await, board.unit("ExecMainStatus").await), ("failed".into(), "2".into()));
     assert_eq!(board.unit("NRestarts").await, "0");
-    let journal = board.journal().await;
-    assert!(journal.contains("/etc/headwater/gateway.toml:2"), "{journal}");
+    let errors = board.errors("headwater").await;
+    assert!(errors.starts_with("/etc/headwater/gateway.toml:2"), "{errors}");
+
+    board.is_configured();
+    board.does("rm /etc/headwater/office.pem").await;
+    assert!(!starts().await);
+    let errors = board.errors("headwater").await;
+    assert!(errors.contains("\nheadwater: /etc/headwater/gateway.toml:") && errors.contains("office.pem"), "{errors}");
+
+    board.is_configured();
+    board.does("systemctl restart headwater").await;
+    // What this one says at its end comes when its log has begun.
+    assert!(!board.tries("systemd-run --quiet --wait --unit=second -p User=headwater headwater run").await.0);
+    let errors = board.errors("second").await;
+    assert!(errors.starts_with("headwater: the buffer /var/lib/headwater/buffer.db is in use by process"), "{errors}");
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! How the agent starts, stops, and refuses to start.
 
-use std::fs::{self, File};
+use std::{
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -8,7 +12,7 @@ use crate::support::{
     consumer::{ONCE, Repeats},
     free_port,
     gateway::Gateway,
-    process::{Headwater, headwater},
+    process::{Headwater, command, headwater},
 };
 
 #[tokio::test]
@@ -181,4 +185,29 @@ async fn a_file_that_is_missing_is_looked_for_again_at_the_next_start() {
 
     assert_eq!(status.code(), Some(1), "systemd starts it again, as it does not with 2");
     assert!(log.contains("/nowhere/ca.pem"), "{log}");
+}
+
+#[tokio::test]
+async fn in_the_journal_every_line_that_says_why_it_ended_has_the_priority_of_an_error_and_elsewhere_it_is_plain() {
+    let wrong = "[device]\nidd = 1\n[buffer]\nhold = \"soon\"\n";
+    let lacks_a_file =
+        "[device]\nid = \"gw-1\"\n[destinations.cloud]\nkind = \"kinesis\"\nregion = \"eu-west-1\"\nca = \"/nowhere/ca.pem\"\n";
+    for (config, option, code, lines) in [(wrong, "--config", 2, 2), (lacks_a_file, "--config", 1, 1), ("", "--confg", 2, 3)] {
+        let agent = Headwater::configured(config);
+        let (path, stderr) = (agent.config(), agent.dir().join("stderr"));
+        // As systemd tells it: `this` is what stderr is, or was where it leads elsewhere now.
+        let said = async |this: &Path| {
+            let file = File::create(&stderr).unwrap();
+            let this = fs::metadata(this).unwrap();
+            let mut command = command();
+            command.args(["run", option]).arg(&path).env("JOURNAL_STREAM", format!("{}:{}", this.dev(), this.ino())).stderr(file);
+            assert_eq!(command.status().await.unwrap().code(), Some(code));
+            fs::read_to_string(&stderr).unwrap()
+        };
+
+        let (plain, in_the_journal) = (said(agent.dir()).await, said(&stderr).await);
+
+        assert!(plain.lines().count() >= lines && !plain.contains("<3>"), "{plain}");
+        assert_eq!(in_the_journal, format!("<3>{}\n", plain.trim_end().replace('\n', "\n<3>")));
+    }
 }

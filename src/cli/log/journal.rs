@@ -5,7 +5,7 @@
 //!
 //! Invariant: what the journal does not take goes to stderr.
 //!
-//! Source: systemd, "Native Journal Protocol", and systemd.exec(5) on `JOURNAL_STREAM`.
+//! Source: systemd, "Native Journal Protocol".
 
 use std::{
     fmt::{Debug, Write as _},
@@ -18,6 +18,8 @@ use tracing::{
 };
 use tracing_subscriber::{Layer, layer::Context};
 
+use super::stderr::Stderr;
+
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// What names of fields of ours begin with.
 const PREFIX: &str = "HEADWATER_";
@@ -28,12 +30,9 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// None unless stderr is what systemd said it connected to the journal: `DEVICE:INODE`.
-    pub(super) fn of_stderr(stream: &str) -> Option<Self> {
-        let stderr = rustix::fs::fstat(std::io::stderr()).ok()?;
-        let (device, inode) = stream.split_once(':')?;
-        let same = device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino);
-        if same { Self::at(SOCKET) } else { None }
+    /// None where stderr leads elsewhere, or where journald's socket is out of reach.
+    pub(super) fn behind(stderr: Stderr) -> Option<Self> {
+        if stderr == Stderr::Journal { Self::at(SOCKET) } else { None }
     }
 
     fn at(path: &str) -> Option<Self> {
@@ -49,17 +48,18 @@ impl<S: Subscriber> Layer<S> for Journal {
         event.record(&mut entry);
         let line = entry.line();
         entry.put("MESSAGE", &line);
-        entry.put("PRIORITY", priority(*event.metadata().level()));
+        let level = *event.metadata().level();
+        entry.put("PRIORITY", priority(level));
         entry.put("SYSLOG_IDENTIFIER", "headwater");
         entry.put("TARGET", event.metadata().target());
         if self.socket.send(&entry.datagram).is_err() {
-            eprintln!("{line}");
+            Stderr::Journal.says(level, &line);
         }
     }
 }
 
 /// As syslog(3) counts them.
-fn priority(level: Level) -> &'static str {
+pub(super) fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",
         Level::WARN => "4",
@@ -154,11 +154,5 @@ mod tests {
         let entries = entries(|| tracing::info!("one\nPRIORITY=0"));
 
         assert!(entries[0].starts_with("MESSAGE\n\u{e}\0\0\0\0\0\0\0one\nPRIORITY=0\nPRIORITY=6\n"), "{:?}", entries[0]);
-    }
-
-    #[test]
-    fn a_stream_that_is_not_stderr_is_none_of_ours() {
-        assert!(Journal::of_stderr("1:2").is_none());
-        assert!(Journal::of_stderr("nonsense").is_none());
     }
 }

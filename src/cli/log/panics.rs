@@ -2,17 +2,19 @@
 
 use std::panic::{self, PanicHookInfo};
 
-use tracing::error;
+use tracing::{Level, error};
+
+use super::stderr::Stderr;
 
 /// Has panics told like everything else, so that they have the priority of an error in the journal. A release build ends with the first one,
 /// by SIGABRT, and systemd starts it again.
-pub(super) fn are_told() {
-    panic::set_hook(Box::new(|panic| {
+pub(super) fn are_told(stderr: Stderr) {
+    panic::set_hook(Box::new(move |panic| {
         let line = line(panic);
-        if tracing::enabled!(tracing::Level::ERROR) {
+        if tracing::enabled!(Level::ERROR) {
             error!("{line}");
         } else {
-            eprintln!("headwater: {line}");
+            stderr.says(Level::ERROR, &format!("headwater: {line}"));
         }
     }));
 }
