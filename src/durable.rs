@@ -1,10 +1,13 @@
-//! Files and folders that a power cut leaves whole.
+//! Files and folders that a power cut leaves whole, and that whoever has their folder can open.
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, fchown},
     path::Path,
 };
+
+use rustix::fs::{Mode, OFlags};
 
 /// Puts `bytes` in the place of what `path` has: all of it or nothing, and on the disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -21,6 +24,31 @@ pub fn take_place(file: &File, new: &Path, path: &Path) -> io::Result<()> {
     sync_folder(folder_of(path))
 }
 
+/// Makes the file `path`, with the rights `mode` as far as the umask leaves them. Errors: it is there already, or can't be made.
+pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    hand_over(&file, path)?;
+    Ok(file)
+}
+
+/// Gives `made`, which we have just made at `path`, to whoever has its folder, if it is root's: what `sudo headwater …` leaves, the service
+/// has to open as another user. SQLite does so with its journals.
+fn hand_over(made: &File, path: &Path) -> io::Result<()> {
+    if made.metadata()?.uid() != 0 {
+        return Ok(());
+    }
+    let folder = fs::metadata(folder_of(path))?;
+    if folder.uid() == 0 {
+        return Ok(());
+    }
+    match fchown(made, Some(folder.uid()), Some(folder.gid())) {
+        // Where root may give nothing away, as in some containers, nobody but root is there to open it.
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => made.sync_all(),
+    }
+}
+
 /// The folder that `path` is in.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -33,8 +61,13 @@ pub fn make_folder(folder: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>)
     for folder in missing.into_iter().rev() {
         match fs::create_dir(folder) {
             // Somebody else was quicker, and may not have synced it.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
-            made => made?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(error) => return Err(error),
+            Ok(()) => {
+                // No link that somebody has put into its place meanwhile is followed.
+                let made = rustix::fs::open(folder, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+                hand_over(&made.into(), folder)?;
+            }
         }
         sync(folder_of(folder))?;
     }

@@ -15,7 +15,7 @@ use tracing::warn;
 use super::whole::whole_len;
 use crate::{
     config::{Compression, Encoding},
-    durable::{folder_of, sync_folder},
+    durable::{create_new, folder_of, sync_folder},
 };
 
 /// Of zstd's levels the one that others take by default: a twelfth of JSON lines is left, at 100 MB/s on a small computer.
@@ -34,7 +34,7 @@ pub(super) struct Part {
 impl Part {
     /// Makes an empty file at `path`, whose name ends in `.part`.
     pub(super) fn create(path: &Path, begun: Instant) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        let file = create_new(path, 0o666)?;
         sync_folder(folder_of(path))?;
         Ok(Self { file, path: path.to_owned(), len: 0, begun })
     }

@@ -2,12 +2,15 @@
 //!
 //! So whatever lies at a buffer's path was whole once: an empty file there, or half a one, is damage, and no power cut leaves it.
 
-use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{io, path::Path};
 
 use rusqlite::ErrorCode;
 
 use super::{PAGE_BYTES, folder, migrate::migrate, reserve::Reserve, vfs};
-use crate::buffer::{BoxError, BufferError, World, cold::beside};
+use crate::{
+    buffer::{BoxError, BufferError, World, cold::beside},
+    durable::create_new,
+};
 
 /// What stands behind the name until it is made.
 const MARK: &str = "-new";
@@ -33,7 +36,7 @@ fn make(world: World, path: &Path) -> Result<(), BoxError> {
     let new = beside(path, MARK);
     folder::remove(&new)?;
     // SQLite makes its files with the umask's rights; readings are nobody else's business, and the WAL inherits this mode.
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    create_new(&new, 0o600)?;
     fill(world, &new)?;
     folder::rename(&new, path)?;
     Ok(folder::sync(path)?)

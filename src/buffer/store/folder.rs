@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use crate::durable::{folder_of, sync_folder};
+use crate::durable::{create_new, folder_of, sync_folder};
 
 /// Gives the file another name, which the next [`sync`] makes durable.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
@@ -21,7 +21,11 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Makes an empty file, if it is not there, which the next [`sync`] makes durable.
 pub(super) fn create(path: &Path) -> io::Result<()> {
-    File::options().create(true).append(true).open(path)?.sync_all()?;
+    match create_new(path, 0o666) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(path)?,
+        made => made?,
+    }
+    .sync_all()?;
     #[cfg(test)]
     crate::buffer::tests::power_cuts::created(path);
     Ok(())

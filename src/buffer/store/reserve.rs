@@ -8,10 +8,9 @@ use std::{
     fs::{self, OpenOptions},
     io::{
         self,
-        ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull},
+        ErrorKind::{NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull},
         Write,
     },
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +18,7 @@ use rustix::{fs::FallocateFlags, io::Errno};
 use tracing::{info, warn};
 
 use super::folder;
+use crate::durable::create_new;
 
 /// The file.
 pub(super) struct Reserve {
@@ -70,7 +70,10 @@ impl Reserve {
 
     fn allocate(&self) -> io::Result<()> {
         // Not truncated first: what is held stays held, whatever comes of the rest.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        let mut file = match OpenOptions::new().write(true).open(&self.path) {
+            Err(error) if error.kind() == NotFound => create_new(&self.path, 0o600)?,
+            there => there?,
+        };
         if file.metadata()?.len() > self.bytes {
             return file.set_len(self.bytes);
         }

@@ -31,7 +31,8 @@ use crate::{
 /// and what is in the buffer already is left out, so the command can be repeated. The agent sends imported readings first, after its
 /// next start. From JSON lines bytes come back as the base64 text that they were exported as; a buffer file keeps them.
 ///
-/// Stop the agent first. Exit code: 0 when everything came over; 1 when the file is damaged; 3 when the buffer is in use.
+/// Stop the agent first. What root makes is given to whoever has the folder, as the agent's user has its own. Exit code: 0 when
+/// everything came over; 1 when the file is damaged; 3 when the buffer is in use.
 #[allow(clippy::doc_markdown, reason = "clap prints these lines as they stand")]
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -272,7 +273,10 @@ impl<'a, R: BufRead> Lines<'a, R> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, chown},
+    };
 
     use super::{
         super::tests::{gateway, line},
@@ -338,6 +342,25 @@ mod tests {
         let (file, damaged) = opened(&folder.path().join("lib/state/buffer.db")).unwrap();
         assert!(!damaged);
         assert_eq!(file.chunks().map(|item| item.readings).sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn what_an_import_makes_belongs_to_whoever_has_the_folder() {
+        let (folder, args) = gateway();
+        fs::write(&args.path, line(0)).unwrap();
+        // Whoever may not give it away imports into a folder of their own, and that is true as well.
+        let _given = chown(folder.path(), Some(12_345), Some(12_345));
+        let owner = |path: &Path| fs::metadata(path).map(|of| (of.uid(), of.gid())).unwrap();
+
+        assert_eq!(import(&args, &[]).unwrap(), ExitCode::SUCCESS);
+
+        let state = folder.path().join("lib/state");
+        let files = fs::read_dir(&state).unwrap().map(|file| file.unwrap().path());
+        let made: Vec<_> = [folder.path().join("lib"), state.clone()].into_iter().chain(files).collect();
+        assert!(["buffer.db", "buffer.db-reserve"].iter().all(|name| made.contains(&state.join(name))), "{made:?}");
+        for path in made {
+            assert_eq!(owner(&path), owner(folder.path()), "{}", path.display());
+        }
     }
 
     #[test]
