@@ -19,7 +19,8 @@ use support::{
     consumer::ONCE,
     files::{Files, is_open},
     gateway::{Gateway, Plan},
-    process::headwater,
+    part::Part,
+    process::{command, headwater},
 };
 use tempfile::TempDir;
 
@@ -188,7 +189,12 @@ async fn a_dead_gateways_card_is_emptied_from_a_laptop_and_can_be_stopped_and_re
     assert_eq!(drain.ends().await.code(), Some(1));
     assert!(drain.err.to_the_end().await.contains("repeat the command"));
     gateway.cloud.back();
-    let mut drain = gateway.agent.does(["buffer".as_ref(), "drain".as_ref(), copy.as_os_str()]);
+    // Then with the laptop's own configuration, which has the streams and the destination, and no source.
+    let mut command = command();
+    command.args(["buffer", "drain", "--config", "config/laptop.toml"]).arg(&copy);
+    command.env("HEADWATER__DESTINATIONS__CLOUD__ENDPOINT", gateway.cloud.url());
+    command.env("HEADWATER__DESTINATIONS__CLOUD__CA", gateway.agent.dir().join("office.pem"));
+    let mut drain = Part::start("headwater", &mut command);
     assert_eq!(drain.ends().await.code(), Some(0), "{}", drain.err.all());
 
     let consumer = gateway.cloud.consumer("plant-readings");

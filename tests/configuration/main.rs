@@ -1,4 +1,5 @@
-//! What a configuration may say, what is said about one that is wrong, and which layer wins.
+//! What a configuration may say, what is said about one that is wrong, and which layer wins; and what the README
+//! has people type.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -8,5 +9,6 @@ mod examples;
 mod layers;
 mod mistakes;
 mod places;
+mod readme;
 mod secrets;
 mod warnings;
