@@ -26,6 +26,9 @@ use crate::{
     config::check::LEAST_MAX_SIZE,
 };
 
+/// Pages that a start may need for what is no reading.
+const OWN_PAGES: u64 = 16;
+
 impl Store {
     /// Opens the buffer, or makes it, with room for `max_size` bytes, all files together, and not below `keep_free` bytes of the file
     /// system. What is damaged is set aside first, as far as its header and its log tell.
@@ -82,6 +85,7 @@ impl Store {
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
 
         let limits = Limits::within(max_size, room_for(path));
+        let pages: u64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).map_err(failed)?;
         let settings = [
             ("page_size", PAGE_BYTES.to_string()), // a commit's fixed cost is about three pages, so small ones wear least
             ("auto_vacuum", "NONE".into()),        // freed pages are used again; INCREMENTAL costs 8 % more bytes, always
@@ -93,8 +97,9 @@ impl Store {
             ("temp_store", "MEMORY".into()),
             ("cache_size", "-512".into()), // KiB; a chunk is written once and read once, so a larger cache holds nothing useful
             ("mmap_size", "0".into()),     // with a map, an I/O error is a SIGBUS
-            // Beyond this SQLite says "full" while the file system still has room for the WAL, so deletes always work.
-            ("max_page_count", limits.pages.to_string()),
+            // Beyond this SQLite says "full" while the file system still has room for the WAL, so deletes always work. A file that has
+            // passed a bound that was lowered gets what steps to a newer version and new lanes take.
+            ("max_page_count", limits.pages.max(pages + OWN_PAGES).to_string()),
         ];
         let version = if tables == 0 { 0 } else { version };
         let prepare = |connection: &mut Connection| {

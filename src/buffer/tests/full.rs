@@ -9,7 +9,7 @@ use std::{
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::{salvage::text_of, *};
+use super::{migration::becomes_version_4, salvage::text_of, *};
 
 /// A small file system of its own, gone with its handle.
 struct Disk {
@@ -170,13 +170,7 @@ async fn a_lane_and_a_salvage_that_begin_on_a_full_disk_take_the_room_of_the_res
 async fn an_older_file_is_migrated_on_a_full_disk_with_the_room_of_the_reserve() {
     let Some(disk) = Disk::with(48) else { return };
     let bench = filled(&disk, 64 << 20, 4).await.close().await;
-    let file = rusqlite::Connection::open(&bench.settings.path).unwrap();
-    file.execute_batch(
-        "DROP TABLE gap; ALTER TABLE lane DROP COLUMN gone; ALTER TABLE lane DROP COLUMN gone_bytes;
-         ALTER TABLE salvage DROP COLUMN lanes; PRAGMA user_version = 4",
-    )
-    .unwrap();
-    drop(file);
+    becomes_version_4(&bench.settings.path);
     disk.fills();
 
     assert_eq!(bench.open().drained().await.len(), 4);

@@ -48,6 +48,17 @@ fn version_1(path: &Path, texts: &[&str]) -> Connection {
     file
 }
 
+/// Takes back what later versions added, so that nothing in the file is left free.
+pub(super) fn becomes_version_4(path: &Path) {
+    let file = Connection::open(path).unwrap();
+    file.execute_batch(
+        "DROP TABLE gap; ALTER TABLE lane DROP COLUMN gone; ALTER TABLE lane DROP COLUMN gone_bytes;
+         ALTER TABLE salvage DROP COLUMN lanes; PRAGMA user_version = 4; VACUUM",
+    )
+    .unwrap();
+    assert_eq!(file.pragma_query_value(None, "freelist_count", |row| row.get::<_, u64>(0)).unwrap(), 0);
+}
+
 #[tokio::test]
 async fn buffer_of_an_older_version_is_migrated_with_everything_in_it() {
     let bench = Bench::new().close().await;
@@ -82,4 +93,25 @@ async fn a_damaged_file_of_version_1_is_salvaged_like_any_other() {
     let bench = bench.open();
 
     assert_eq!(bench.salvages_texts().await, ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn a_file_of_version_4_that_has_passed_a_bound_that_was_lowered_is_migrated_and_gets_below_it() {
+    let mut bench = Bench::new().close().await;
+    bench.settings.max_size = 16 << 20;
+    let mut bench = bench.open();
+    for n in 0..100_u8 {
+        bench.holds(vec![n; 100_000]).await;
+    }
+    let mut bench = bench.close().await;
+    becomes_version_4(&bench.settings.path);
+    bench.settings.max_size = 8 << 20;
+
+    let mut bench = bench.open();
+
+    bench.holds("one more").await; // for which the oldest give way
+    let left = bench.drained().await;
+    assert_eq!(left.last().unwrap(), "one more");
+    assert!((40..60).contains(&left.len()), "{}", left.len());
+    bench.ledger_balances();
 }
