@@ -2,7 +2,8 @@
 # Makes what the booted tests stand on, where it is missing: target/booted/debian, a Debian with systemd and mosquitto, the same as this
 # machine's, and one trial boot of it. Nothing outside target changes but the Debian packages.
 #
-# Ends with 3, and says why, where no container can be booted: then these tests are left out. A failure of what should work ends with 1.
+# Ends with 3, and says why, on a machine that lacks what a container needs: then these tests are left out. Where it has all of that and the
+# trial boot fails all the same, that is a failure like any other, and ends with 1.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -62,7 +63,34 @@ make_debian() {
     touch "$stamp"
 }
 
-# Whether a container boots here at all, with a service in it that has a sandbox. Nothing of ours is in it yet.
+# What a container needs of the machine, and this one does not let it have; nothing where it has all.
+missing_in_this_machine() {
+    for namespace in mount pid uts ipc net cgroup user; do
+        unshare --fork --$namespace true 2>/dev/null || echo "$namespace namespaces"
+    done
+    unshare --fork --pid --mount-proc true 2>/dev/null || echo "a /proc of its own"
+    trial=$(mktemp -d "$PWD/$place/trial.XXXXXX")
+    mkdir "$trial/lower" "$trial/upper" "$trial/work" "$trial/merged"
+    unshare --mount --propagation private mount -t overlay overlay \
+        -o "lowerdir=$trial/lower,upperdir=$trial/upper,workdir=$trial/work" "$trial/merged" 2>/dev/null || echo "an overlay on $place"
+    mknod "$trial/null" c 1 3 2>/dev/null || echo "device files"
+    rm -rf "$trial"
+    [ -d /run/systemd/system ] || makes_control_group || echo "a control group"
+}
+
+# As boot.sh makes one, without systemd on this machine.
+makes_control_group() {
+    for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+        group=$hierarchy/headwater-board-trial-$$
+        if [ -w "$hierarchy/cgroup.procs" ] && mkdir "$group" 2>/dev/null; then
+            rmdir "$group"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# Whether a container boots here, with a service in it that has a sandbox. Nothing of ours is in it yet.
 boots() {
     card=$(mktemp -d "$PWD/$place/trial.XXXXXX")
     came_up=yes
@@ -76,6 +104,11 @@ has apt-get || left_out "it needs a Debian, and apt-get is not here"
 . /etc/os-release
 [ "${ID:-}" = debian ] || left_out "it needs a Debian, and this is ${PRETTY_NAME:-something else}"
 mkdir -p "$place"
+missing=$(missing_in_this_machine | paste -s -d ',' -)
+[ -z "$missing" ] || left_out "no container boots here, where it may not have: $missing"
 install_debian_packages
 make_debian
-boots || left_out "no container boots here: $(tail -n 1 "$place/boot.log")"
+boots || {
+    cat "$place/boot.log" >&2
+    fail "no container boots here, although the machine has what one needs, see $place/boot.log"
+}
