@@ -16,10 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::fs::{Advice, fadvise};
 
 use crate::support::{
     Outcome,
+    disk::grows_cold,
     gate::{Gate, group},
     machine::{is_busy, own_cpu},
     median,
@@ -156,11 +156,7 @@ fn turns(table: &Table, empty: &Place, deep: &Place) -> Outcome<()> {
         }
         for (((gate, place), cost), before) in gates.iter_mut().zip([empty, deep]).zip(&mut costs).zip(waiting) {
             // What has waited for days is in no cache, wherever it waits.
-            let folder = place.folder.path();
-            for name in ["buffer.db", "buffer.db-wal"] {
-                let file = File::open(folder.join(name))?;
-                fadvise(file, 0, None, Advice::DontNeed)?;
-            }
+            grows_cold(place.folder.path())?;
             cost.1 = measured(|| {
                 gate.drain_in_pieces(before, RECORD)?;
                 // The rows go with the next insert, and that is part of what a drain costs.

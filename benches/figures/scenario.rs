@@ -6,6 +6,7 @@ use crate::support::{
     Outcome,
     agent::{self, Agent, Setup},
     cloud::Cloud,
+    disk::grows_cold,
     load::Broker,
     machine::resident,
     payload,
@@ -47,11 +48,13 @@ pub fn measure() -> Outcome<()> {
     }
     table.at_most("resident at most, until all wait", peak(&agent)?, MEMORY, "MiB");
     agent.power_off()?;
-    let file = std::fs::metadata(folder.join("state/buffer.db"))?.len();
+    let state = folder.join("state");
+    let file = std::fs::metadata(state.join("buffer.db"))?.len();
+    grows_cold(&state)?;
     table.note("the buffer's file", format!("{:.0} MiB", file as f64 / MIB));
 
     let (agent, deep) = Agent::ready(folder, &setup, &settings)?;
-    table.at_most("start to READY behind them, after kill -9", deep.as_secs_f64() * 1e3, START, "ms");
+    table.at_most("start to READY behind them, after kill -9, with cold files", deep.as_secs_f64() * 1e3, START, "ms");
     let started = std::time::Instant::now();
     cloud.tell("back")?;
     let arrived = cloud.wait_for(readings)?;

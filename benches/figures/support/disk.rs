@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use rustix::fs::{Advice, fadvise};
 use tempfile::TempDir;
 
 use super::Outcome;
@@ -67,6 +68,16 @@ fn run(program: &str, args: &[&str]) -> Outcome<String> {
         return Ok(String::from_utf8(output.stdout)?);
     }
     Err(format!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()).into())
+}
+
+/// Has the kernel forget what it keeps of the files of the buffer in `folder`, as a power cut does: the next read is the device's.
+pub fn grows_cold(folder: &Path) -> Outcome<()> {
+    for name in ["buffer.db", "buffer.db-wal"] {
+        let file = File::open(folder.join(name))?;
+        file.sync_all()?; // what is not on the disk yet can't be forgotten
+        fadvise(file, 0, None, Advice::DontNeed)?;
+    }
+    Ok(())
 }
 
 /// The raw limit: frames with a CRC32C in a file that was written before and never grows, one `fdatasync` a group.
