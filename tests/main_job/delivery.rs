@@ -12,18 +12,6 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn readings_of_a_broker_and_of_a_serial_line_arrive_exactly_once_and_in_order() {
-    let mut gateway = Gateway::new().with_scale().starts().await;
-
-    gateway.field.publishes(1000).await;
-    gateway.field.weighs(100).await;
-
-    assert_eq!(gateway.everything_arrives().await, ONCE);
-    assert_eq!(gateway.agent.status().await.count("/ledger/received"), 1100);
-    gateway.agent.stops().await;
-}
-
-#[tokio::test]
 async fn a_reading_arrives_without_another_one_that_pushes_it() {
     let mut gateway = Gateway::new().set("streams.readings.linger", "250ms").starts().await;
 
@@ -65,14 +53,13 @@ async fn what_waits_longer_than_hold_for_its_confirmation_is_written() {
 
 #[tokio::test]
 async fn while_the_endpoint_is_away_the_agent_collects_and_then_everything_drains() {
-    let mut gateway = Gateway::new().with_scale().set("streams.readings.lanes", 4).starts().await;
+    let mut gateway = Gateway::new().set("streams.readings.lanes", 4).starts().await;
     gateway.field.publishes(100).await;
     gateway.everything_arrives().await;
 
     gateway.cloud.away();
     gateway.field.publishes(5000).await;
-    gateway.field.weighs(200).await;
-    gateway.holds(5200).await;
+    gateway.holds(5000).await;
     let status = gateway.agent.status().await;
     assert_eq!((status.text("/state"), status.text("/sources/broker/state")), ("buffering", "connected"));
     gateway.cloud.back();

@@ -6,7 +6,6 @@ use crate::support::{
     consumer::{ONCE, Reading},
     gateway::Gateway,
     mosquitto::Options,
-    process::Picture,
 };
 
 #[tokio::test]
@@ -79,29 +78,6 @@ async fn a_broker_that_was_killed_is_subscribed_to_again() {
     gateway.field.publishes(100).await;
 
     assert_eq!(gateway.everything_arrives().await, ONCE);
-}
-
-#[tokio::test]
-async fn serial_adapter_unplugged_it_is_reopened_under_its_name_and_the_open_frame_is_discarded_and_counted() {
-    let plan = Gateway::new().with_scale().set("sources.scale.framing.kind", "lines");
-    let mut gateway = plan.set("sources.scale.framing.max_length", "8 B").starts().await;
-    gateway.field.weighs(50).await;
-    gateway.everything_arrives().await;
-    let invalid = |least: u64| move |status: &Picture| status.count("/sources/scale/invalid") >= least;
-    // The overlong line is counted with its ninth byte, so what follows it in the same write was read too.
-    gateway.field.line.sends("this line is too long\n22").await;
-    gateway.agent.shows("it counts what is too long", invalid(1)).await;
-
-    gateway.field.line.unplug();
-    let missed = |status: &Picture| status.text("/sources/scale/state") == "connecting" && !status.problems().is_empty();
-    gateway.agent.shows("the port is missed", missed).await;
-    gateway.agent.shows("it counts the open frame", invalid(2)).await;
-    gateway.field.publishes(50).await;
-    gateway.field.line.plug_in();
-    gateway.field.weighs(50).await;
-
-    assert_eq!(gateway.everything_arrives().await, ONCE);
-    assert!(gateway.agent.status().await.problems().is_empty());
 }
 
 #[tokio::test]

@@ -34,4 +34,5 @@ mod power;
 mod priority;
 mod records;
 mod resharding;
+mod serial;
 mod tls;
