@@ -14,7 +14,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 import uuid
 from pathlib import Path
 
@@ -138,8 +137,10 @@ def component(kind, name, version, licence, **more):
 
 
 def sbom(packages, edges):
-    lock = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
-    checksums = {(p["name"], p["version"]): p.get("checksum") for p in lock}
+    # Cargo writes it, and always like this; Python reads TOML only from 3.11 on.
+    lock = (ROOT / "Cargo.lock").read_text()
+    locked = re.findall(r'^name = "(.+)"\nversion = "(.+)"\nsource = ".+"\nchecksum = "(.+)"$', lock, re.MULTILINE)
+    checksums = {(name, version): checksum for name, version, checksum in locked}
     compiler = rustc("--version").split()[1]
     purl = {p["id"]: f"pkg:cargo/{p['name']}@{p['version'].replace('+', '%2B')}" for p in packages}
     components, dependencies, ours = [], {}, None
