@@ -1,7 +1,7 @@
 # What CI runs is what we run: `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build cross deb reproducible test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit emulated clean
+.PHONY: help demo build cross deb reproducible test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit emulated packages clean
 
 CARGO ?= cargo
 # This machine, as Debian calls it.
@@ -27,9 +27,9 @@ deb: ## the Debian package for ARCH=amd64, arm64 or armhf, and its checksum, in 
 reproducible: ## that package twice, from two folders with nothing in common: the same bytes, or an error; ARCH=arm64, or others
 	@sh packaging/reproducible.sh $(ARCH)
 
-test: tools format lint docs deny ## everything that must hold: format, lints, docs, licences, tests, boards, the package; installs what the tests need
+test: tools format lint docs deny ## everything that must hold: format, lints, docs, licences, tests, boards, the packages; installs what the tests need
 	@CARGO="$(CARGO)" sh cross/beside.sh $(MAKE) unit
-	@$(MAKE) emulated test-systemd
+	@$(MAKE) emulated packages test-systemd
 
 test-systemd: ## the package under a booted systemd: installed, killed, upgraded, removed; says so where none can be booted
 	@CARGO="$(CARGO)" sh tests/booted/run.sh
@@ -70,6 +70,9 @@ unit: ## the tests alone
 
 emulated: tools ## builds for boards, and runs the tests of the main job with the binaries on emulated processors; ARCH=arm64, or others
 	@CARGO="$(CARGO)" sh cross/test.sh $(ARCH)
+
+packages: ## the packages for boards, of the very programs that passed under make emulated, and what lintian says of them
+	@CARGO="$(CARGO)" sh packaging/boards.sh
 
 clean: ## removes all that was built or installed here
 	$(CARGO) clean

@@ -5,7 +5,8 @@
 # Usage: sh cross/test.sh [ARCH...]      as cross/build.sh names them; without ARCH: those for boards
 #
 # Two of them are in the packages for boards: arm64, and armv6 in the one for armhf. One commit always gives the same bytes
-# (packaging/reproducible.sh), so what is tested here is what is in a package of that commit, whoever makes it.
+# (packaging/reproducible.sh), so what is tested here is what is in a package of that commit, whoever makes it. target/cross/ARCH/passed
+# has the checksum of what passed, for packaging/boards.sh.
 #
 # One thing is beyond the emulator: it does not know the request that sets a baud rate of any number, so a port that is there can't be
 # opened. What the specification says about serial lines is asked of a copy that makes an older request; see cross/serial_ports.py.
@@ -43,7 +44,8 @@ hold() {
 
 left=
 for arch; do
-    status=0
+    status=0 passed=target/cross/$arch/passed
+    rm -f "$passed"
     sh cross/build.sh "$arch" || status=$?
     case $status in
     0)
@@ -58,6 +60,7 @@ for arch; do
         fi
         echo "Running what it says about serial lines with $opens_ports"
         hold "$emulator $PWD/$opens_ports" serial::
+        sha256sum "$program" >"$passed"
         ;;
     75) left="$left $arch" ;;
     *) exit "$status" ;;

