@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 /// Puts `bytes` in the place of what `path` has: all of it or nothing, and on the disk.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let mut file = create_anew(&new, 0o666)?;
     file.write_all(bytes)?;
     take_place(&file, &new, path)
 }
@@ -29,6 +29,14 @@ pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     let file = File::options().write(true).create_new(true).mode(mode).open(path)?;
     hand_over(&file, path)?;
     Ok(file)
+}
+
+/// The same; what is there already is removed first, and not followed where it is a link.
+pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => create_new(path, mode),
+    }
 }
 
 /// Gives `made`, which we have just made at `path`, to whoever has its folder, if it is root's: what `sudo headwater …` leaves, the service
@@ -99,6 +107,20 @@ mod tests {
         assert!(folder.is_dir());
         assert_eq!(synced, [dir.path().to_owned(), dir.path().join("lib"), dir.path().join("lib/headwater")]);
         make_folder(&folder, |place| panic!("{} is synced, and nothing was made", place.display())).unwrap();
+    }
+
+    #[test]
+    fn what_is_replaced_leads_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("month"), dir.path().join("other"));
+        fs::write(&other, "ours").unwrap();
+        std::os::unix::fs::symlink(&other, dir.path().join("month.new")).unwrap();
+
+        replace(&path, b"11").unwrap();
+        replace(&path, b"12").unwrap();
+
+        assert_eq!(fs::read(&path).unwrap(), b"12");
+        assert_eq!(fs::read(&other).unwrap(), b"ours");
     }
 
     #[test]

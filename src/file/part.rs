@@ -15,7 +15,7 @@ use tracing::warn;
 use super::whole::whole_len;
 use crate::{
     config::{Compression, Encoding},
-    durable::{create_new, folder_of, sync_folder},
+    durable::{create_anew, create_new, folder_of, sync_folder},
 };
 
 /// Of zstd's levels the one that others take by default: a twelfth of JSON lines is left, at 100 MB/s on a small computer.
@@ -118,7 +118,7 @@ fn pack(path: &Path, plain: &Path) -> io::Result<u64> {
     };
     let (packing, packed) = (with(".zst.part"), with(".zst"));
     let compress = || {
-        let mut encoder = zstd::Encoder::new(File::create(&packing)?, LEVEL)?;
+        let mut encoder = zstd::Encoder::new(create_anew(&packing, 0o666)?, LEVEL)?;
         encoder.include_checksum(true)?;
         io::copy(&mut File::open(path)?, &mut encoder)?;
         let file = encoder.finish()?;

@@ -97,8 +97,8 @@ impl Store {
             ("temp_store", "MEMORY".into()),
             ("cache_size", "-512".into()), // KiB; a chunk is written once and read once, so a larger cache holds nothing useful
             ("mmap_size", "0".into()),     // with a map, an I/O error is a SIGBUS
-            // Beyond this SQLite says "full" while the file system still has room for the WAL, so deletes always work. A file that has
-            // passed a bound that was lowered gets what steps to a newer version and new lanes take.
+            // Beyond this SQLite says "full" while the file system still has room for the WAL, so deletes always work. A file that is
+            // there already, or beyond, because the bound was lowered, gets what steps to a newer version and new lanes take.
             ("max_page_count", limits.pages.max(pages + OWN_PAGES).to_string()),
         ];
         let version = if tables == 0 { 0 } else { version };

@@ -11,10 +11,14 @@ use std::{
         ErrorKind::{NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull},
         Write,
     },
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use rustix::{fs::FallocateFlags, io::Errno};
+use rustix::{
+    fs::{FallocateFlags, OFlags},
+    io::Errno,
+};
 use tracing::{info, warn};
 
 use super::folder;
@@ -70,7 +74,8 @@ impl Reserve {
 
     fn allocate(&self) -> io::Result<()> {
         // Not truncated first: what is held stays held, whatever comes of the rest.
-        let mut file = match OpenOptions::new().write(true).open(&self.path) {
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut file = match OpenOptions::new().write(true).custom_flags(no_link).open(&self.path) {
             Err(error) if error.kind() == NotFound => create_new(&self.path, 0o600)?,
             there => there?,
         };
@@ -138,5 +143,20 @@ mod tests {
             reserve.give_up();
             assert_eq!((reserve.is_held(), reserve.len()), (false, 0));
         }
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_removed_and_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("buffer.db"), dir.path().join("other"));
+        fs::write(&other, "ours").unwrap();
+        std::os::unix::fs::symlink(&other, dir.path().join("buffer.db-reserve")).unwrap();
+
+        Reserve::of(&path, 256 << 10).hold(512 << 10);
+
+        assert_eq!(fs::read_to_string(&other).unwrap(), "ours");
+        let reserve = Reserve::of(&path, 256 << 10);
+        reserve.hold(512 << 10);
+        assert_eq!((reserve.is_held(), reserve.len()), (true, 256 << 10), "the next start has one");
     }
 }
