@@ -147,8 +147,12 @@ def check(words):
             raise Mistake("; ".join(wrong))
     if "query" in given:
         answer = ArgumentGenerator().generate_skeleton(called.output_shape)
-        if jmespath.search(given["query"][0], answer) in (None, [], [None]):
+        if lacks_something(jmespath.search(given["query"][0], answer)):
             raise Mistake(f"--query {given['query'][0]}: its answer has nothing there")
+
+
+def lacks_something(found):
+    return found is None or isinstance(found, list) and (not found or any(map(lacks_something, found)))
 
 
 def wait_for_changes(command, rest):
