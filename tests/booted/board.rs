@@ -217,7 +217,7 @@ impl Board {
 
     /// What systemd and the agent have written to the journal about the agent, on this board's present boot.
     pub async fn journal(&self) -> String {
-        self.tries("journalctl --sync && journalctl --boot --no-pager --output cat --unit 'headwater*'").await.1
+        self.does("journalctl --sync && journalctl --boot --no-pager --output cat --unit 'headwater*'").await
     }
 
     /// What of that, or of another unit, has the priority of an error.

@@ -42,9 +42,12 @@ UNIT
 fi
 
 # Without systemd on this machine nobody gives the container a control group of its own, and its systemd would take over ours.
-options=
-if [ ! -d /run/systemd/system ]; then
-    options=--keep-unit
+set --
+if [ -d /run/systemd/system ]; then
+    # The one that it gets there keeps it from all devices of this machine; these are serial ports, which the agent may open.
+    for major in 188 166 216 204 4; do set -- "$@" "--property=DeviceAllow=char-$major rwm"; done
+else
+    set -- --keep-unit
     for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
         if [ -w "$hierarchy/cgroup.procs" ]; then
             mkdir -p "$hierarchy/headwater-board-$$"
@@ -53,7 +56,7 @@ if [ ! -d /run/systemd/system ]; then
     done
 fi
 # Its own network is its own to administer, and without that right systemd can't fence devices off.
-[ "$network" = shared ] || options="$options --private-network --capability=CAP_NET_ADMIN,CAP_BPF,CAP_PERFMON --system-call-filter=bpf"
-# shellcheck disable=SC2086 # a list
+[ "$network" = shared ] ||
+    set -- "$@" --private-network --capability=CAP_NET_ADMIN,CAP_BPF,CAP_PERFMON --system-call-filter=bpf
 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 exec systemd-nspawn --quiet --directory="$card/merged" --boot --machine="headwater-board-$$" \
-    --register=no --console=pipe --resolv-conf=off --timezone=off --link-journal=no $options
+    --register=no --console=pipe --resolv-conf=off --timezone=off --link-journal=no "$@"

@@ -5,13 +5,14 @@ use crate::{
     support::{cloud::STREAM, gateway::Plan, process::Picture},
 };
 
-/// Serial ports of drivers that the unit knows by their number, and the last one by its name. None of them has a device.
+/// Serial ports of drivers that the unit knows by their number, and the last one by its name. So many of them no machine has, so none has a
+/// device.
 const PORTS: [(&str, &str); 5] =
-    [("ttyUSB0", "188 0"), ("ttyACM0", "166 0"), ("rfcomm0", "216 0"), ("ttyAMA0", "204 64"), ("ttyS31", "4 95")];
+    [("ttyUSB200", "188 200"), ("ttyACM200", "166 200"), ("rfcomm200", "216 200"), ("ttyAMA15", "204 79"), ("ttyS31", "4 95")];
 
 #[tokio::test]
 async fn serial_ports_are_within_reach_of_the_agent_with_the_group_dialout_and_other_devices_are_not() {
-    let all: Vec<&str> = PORTS.iter().map(|(port, _)| *port).chain(["ttyUSB1", "tunnel"]).collect();
+    let all: Vec<&str> = PORTS.iter().map(|(port, _)| *port).chain(["ttyUSB201", "tunnel"]).collect();
     let plan = all.iter().fold(settings(), |plan, port| with_port(plan, port)).set("streams.readings.from", all);
     // Where its own systemd may fence devices off.
     let board = Board::on(Network::Nothing, Package::Now, plan).await;
@@ -19,7 +20,7 @@ async fn serial_ports_are_within_reach_of_the_agent_with_the_group_dialout_and_o
     for (port, numbers) in PORTS {
         board.does(&format!("mknod --mode=660 /dev/{port} c {numbers} && chgrp dialout /dev/{port}")).await;
     }
-    board.does("mknod --mode=660 /dev/ttyUSB1 c 188 1").await;
+    board.does("mknod --mode=660 /dev/ttyUSB201 c 188 201").await;
     // Anyone may open it, but for the fence.
     board.does("mknod --mode=666 /dev/tunnel c 10 200 && setpriv --reuid=daemon --clear-groups sh -c ': <> /dev/tunnel'").await;
 
@@ -29,7 +30,7 @@ async fn serial_ports_are_within_reach_of_the_agent_with_the_group_dialout_and_o
         // Which only its driver says.
         error_of(&board, port, &format!("serial port /dev/{port} can't be set to 9600 baud")).await;
     }
-    error_of(&board, "ttyUSB1", "serial port /dev/ttyUSB1 may not be opened").await;
+    error_of(&board, "ttyUSB201", "serial port /dev/ttyUSB201 may not be opened").await;
     error_of(&board, "tunnel", "serial port /dev/tunnel is none of the devices that this service may open").await;
 }
 

@@ -104,8 +104,8 @@ has apt-get || left_out "it needs a Debian, and apt-get is not here"
 . /etc/os-release
 [ "${ID:-}" = debian ] || left_out "it needs a Debian, and this is ${PRETTY_NAME:-something else}"
 mkdir -p "$place"
-missing=$(missing_in_this_machine | paste -s -d ',' -)
-[ -z "$missing" ] || left_out "no container boots here, where it may not have: $missing"
+missing=$(missing_in_this_machine)
+[ -z "$missing" ] || left_out "no container boots here, where it may not have: $(echo "$missing" | paste -s -d ',' -)"
 install_debian_packages
 make_debian
 boots || {
