@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo build cross deb reproducible test test-systemd bench fleet-sim soak fuzz tools format lint docs deny unit emulated packages clean
 
+# Each of a list stands on those before it.
+.NOTPARALLEL:
+
 CARGO ?= cargo
 # This machine, as Debian calls it.
 HOST = $(shell dpkg --print-architecture)
