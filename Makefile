@@ -31,7 +31,7 @@ reproducible: ## that package twice, from two folders with nothing in common: th
 	@sh packaging/reproducible.sh $(ARCH)
 
 test: tools format lint docs deny ## everything that must hold: format, lints, docs, licences, tests, boards, the packages; installs what the tests need
-	@CARGO="$(CARGO)" sh cross/beside.sh $(MAKE) unit
+	@CARGO="$(CARGO)" sh cross/beside.sh make unit
 	@$(MAKE) emulated packages test-systemd
 
 test-systemd: ## the package under a booted systemd: installed, killed, upgraded, removed; says so where none can be booted
