@@ -25,6 +25,7 @@ unsafe extern "C" {
 
 /// What the wall clock says; a clock before 1970 counts as 1970.
 pub(super) fn since_1970() -> Duration {
+    // Source: clock_gettime(2), which POSIX demands of it.
     let time = ask(CLOCK_REALTIME).expect("every kernel has this clock");
     Duration::new(u64::try_from(time.seconds).unwrap_or_default(), u32::try_from(time.nanoseconds).unwrap_or_default())
 }

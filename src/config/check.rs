@@ -108,6 +108,7 @@ impl Problems {
     fn wrong(&mut self, at: &[&str], what: impl AsRef<str>) -> &mut Problem {
         let text = format!("{} {}", at.join("."), what.as_ref());
         self.0.push(Problem { at: path(at), text, ..Problem::default() });
+        // Not empty, by the line above.
         self.0.last_mut().expect("it was put in just now")
     }
 

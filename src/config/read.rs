@@ -354,6 +354,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Wrong> {
+        // Anything else is a mistake of the type that is read, by the contract of `MapAccess`.
         let (key, value) = self.current.expect("serde asks for a value only after its key");
         seed.deserialize(Node(value)).map_err(|wrong| wrong.under(key, value))
     }

@@ -190,6 +190,7 @@ impl Guard {
             };
             last = Some(HostError::Away { address, source });
         }
+        // `addresses` gives an error where there is none.
         Err(last.expect("a host has at least one address, and each was tried"))
     }
 }

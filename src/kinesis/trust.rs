@@ -62,6 +62,7 @@ impl Trust {
             None => store,
         };
         let context = TlsContext::builder().with_trust_store(store).build();
+        // `load` has parsed `ca`, which is all that could be wrong with it.
         context.expect("it only moves the roots, which were parsed when they were loaded")
     }
 }

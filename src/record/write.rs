@@ -44,11 +44,13 @@ pub(super) fn put_cbor_text(out: &mut Vec<u8>, text: &str) {
 
 /// Appends a JSON string.
 pub(super) fn put_json_text(out: &mut Vec<u8>, text: &str) {
+    // A `Vec` takes all that it is given, and a text has no key that could be wrong.
     serde_json::to_writer(out, text).expect("writing text to memory cannot fail");
 }
 
 /// Appends a number as JSON writes it.
 pub(super) fn put_decimal(out: &mut Vec<u8>, value: impl Display) {
+    // A `Vec` takes all that it is given.
     write!(out, "{value}").expect("writing a number to memory cannot fail");
 }
 

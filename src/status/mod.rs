@@ -220,6 +220,7 @@ fn known<'a, T: Default>(all: &'a mut BTreeMap<String, T>, name: &str) -> &'a mu
     if !all.contains_key(name) {
         all.insert(name.to_owned(), T::default());
     }
+    // There: it was, or the lines above have put it in.
     all.get_mut(name).expect("it was put in just now")
 }
 

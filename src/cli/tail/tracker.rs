@@ -101,6 +101,7 @@ impl Tracker {
             self.holes += run.holes.len();
             self.runs.insert(key.clone(), run);
         }
+        // There: it was, or the lines above have put it in; `make_room` came before that.
         let run = self.runs.get_mut(&key).expect("it was put in just now");
         run.heard = self.clock;
         self.holes -= run.holes.len();

@@ -107,6 +107,7 @@ impl Shards {
     /// The open shard that takes `hash`.
     pub fn route(&mut self, hash: u128) -> &mut Shard {
         let shard = self.0.iter_mut().find(|shard| shard.closed.is_none() && shard.range.contains(hash));
+        // They are made so, and a split or a merge opens what it closes.
         shard.expect("the open shards cover every hash key")
     }
 
