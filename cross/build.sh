@@ -42,7 +42,7 @@ target_of() {
     armhf) echo armv7-unknown-linux-gnueabihf ;;
     armv6) echo arm-unknown-linux-musleabihf ;;
     amd64) echo x86_64-unknown-linux-gnu ;;
-    *) fail "no ARCH is called $1; $boards and amd64 are" ;;
+    *) fail "no ARCH is called $1; there are $boards and amd64" ;;
     esac
 }
 
@@ -103,6 +103,7 @@ judge() {
 }
 
 [ $# -gt 0 ] || set -- $boards
+targets_of "$@" >/dev/null # a wrong name is told before anything is downloaded
 sh cross/setup.sh
 $cargo fetch --locked --quiet
 # shellcheck disable=SC2046,SC2086 # lists
